@@ -4,8 +4,16 @@
 //! asked for. What needs the FMF tree (which plans there are, what a plan provisions) is left to discovery, which hands its
 //! findings back through [`RunPlan::with_plans`] and [`RunPlan::with_plan_pool`].
 
+mod de;
+mod error;
+pub mod exit;
+mod expand;
+mod path;
 pub mod plan;
 pub mod secret;
+mod suggest;
+mod units;
+mod yaml;
 
 pub use plan::{
     AdjustRule, Dialect, HostOptions, Libraries, Limits, Origin, Permissions, PlanChoice, Platform, Pool,

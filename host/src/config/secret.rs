@@ -1,7 +1,7 @@
 //! Values that may hold secrets: what they are now, and what may be shown and stored of them.
 //!
 //! Each value exists in two forms of the same shape. The *written* form is what stood in the configuration, with `${VAR}`
-//! not expanded and literal secrets replaced by `${redacted}`; it is what `Debug`, `Serialize`, run.json, messages and logs
+//! not expanded and literal secrets replaced by `${redacted:}`; it is what `Debug`, `Serialize`, run.json, messages and logs
 //! see. The *resolved* form is for the plugin or the machine only and has to be asked for by name.
 //!
 //! Invariant: no way of printing a value of this module shows its resolved form.
