@@ -8,13 +8,18 @@ mod de;
 mod error;
 pub mod exit;
 mod expand;
+mod file;
+pub mod options;
 mod path;
 pub mod plan;
 pub mod secret;
+pub mod spec;
 mod suggest;
+pub mod surroundings;
 mod units;
 mod yaml;
 
+pub use file::schema;
 pub use plan::{
     AdjustRule, Dialect, HostOptions, Libraries, Limits, Origin, Permissions, PlanChoice, Platform, Pool,
     PoolChoice, Reporter, RunDirectory, RunPlan, Selection, Upload,

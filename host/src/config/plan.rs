@@ -18,14 +18,29 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::options::RunOptions;
 use super::secret::{PluginUse, Secrets, Text};
 
 /// Whose semantics apply where those of tmt and of atex differ.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+    clap::ValueEnum,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Dialect {
+    /// tmt's semantics
     #[default]
     Tmt,
+    /// ATEX's semantics
     Atex,
 }
 
@@ -252,13 +267,21 @@ pub struct Permissions {
     pub strict: bool,
 }
 
-/// What the plan was made from, for run.json and for messages.
-#[derive(Debug, Clone, Default, PartialEq)]
+/// What the plan was made from: enough to make it again ([`super::plan_again`]), without any secret. Goes into run.json.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Origin {
+    /// The working directory; relative paths of `options` start here.
+    pub directory: PathBuf,
+    /// The command line, with literal secrets redacted.
+    pub options: RunOptions,
     /// The configuration file, if there was one.
     pub file: Option<PathBuf>,
     /// The file as it was written: not expanded, literal secrets redacted. `Null` without a file.
     pub configuration: Value,
+    /// [`RunPlan::owner`], which must not depend on who resumes.
+    pub owner: String,
+    /// [`RunPlan::seed`].
+    pub seed: u64,
 }
 
 impl RunPlan {
@@ -372,7 +395,14 @@ mod tests {
             keep_artifacts: true,
             allow: Permissions::default(),
             dry_run: false,
-            origin: Origin::default(),
+            origin: Origin {
+                directory: "/".into(),
+                options: RunOptions::default(),
+                file: None,
+                configuration: Value::Null,
+                owner: "me@here".into(),
+                seed: 1,
+            },
             secrets: Secrets::default(),
         }
     }
