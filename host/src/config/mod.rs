@@ -4,7 +4,10 @@
 //! asked for. What needs the FMF tree (which plans there are, what a plan provisions) is left to discovery, which hands its
 //! findings back through [`RunPlan::with_plans`] and [`RunPlan::with_plan_pool`].
 
+mod checks;
 mod de;
+mod document;
+mod entries;
 mod error;
 pub mod exit;
 mod expand;
@@ -12,16 +15,23 @@ mod file;
 pub mod options;
 mod path;
 pub mod plan;
+mod resolve;
 pub mod secret;
 pub mod spec;
 mod suggest;
 pub mod surroundings;
+mod trust;
 mod units;
 mod yaml;
 
+pub use error::{ConfigError, Position, Source};
+pub use exit::ExitStatus;
 pub use file::schema;
+pub use path::{Path, Step};
 pub use plan::{
     AdjustRule, Dialect, HostOptions, Libraries, Limits, Origin, Permissions, PlanChoice, Platform, Pool,
     PoolChoice, Reporter, RunDirectory, RunPlan, Selection, Upload,
 };
+pub use resolve::{plan, plan_again};
 pub use secret::{PluginUse, Secrets, Text};
+pub use surroundings::Surroundings;

@@ -305,7 +305,8 @@ impl RunPlan {
         let shared = self.pools.iter().position(|known| same_machines(known, &pool));
         let at = shared.unwrap_or(self.pools.len());
         if shared.is_none() {
-            pool.provisioner.name = free_name(&self.pools, &pool.provisioner.name);
+            let taken = |name: &str| self.pools.iter().any(|pool| pool.name() == name);
+            pool.provisioner.name = free_name(&pool.provisioner.name, taken);
             self.pools.push(pool);
         }
         platform.pools = PoolChoice::Listed(vec![at]);
@@ -337,11 +338,11 @@ fn same_machines(one: &Pool, other: &Pool) -> bool {
     *one == renamed
 }
 
-/// `wanted`, or with a number behind it if a pool has that name.
-pub(super) fn free_name(pools: &[Pool], wanted: &str) -> String {
+/// `wanted`, or with a number behind it if that is taken.
+pub(super) fn free_name(wanted: &str, taken: impl Fn(&str) -> bool) -> String {
     let mut name = wanted.to_owned();
     let mut number = 2;
-    while pools.iter().any(|pool| pool.name() == name) {
+    while taken(&name) {
         name = format!("{wanted}-{number}");
         number += 1;
     }

@@ -131,12 +131,11 @@ fn end_of_part(text: &str) -> Option<usize> {
             _ if escaped => escaped = false,
             (Some('"'), '\\') => escaped = true,
             (Some(open), _) if open == c => quote = None,
-            (Some(_), _) => {}
             (None, '"' | '\'') => quote = Some(c),
             (None, '[' | '{') => depth += 1,
             (None, ']' | '}') => depth = depth.checked_sub(1)?,
             (None, ',') if depth == 0 => return Some(at),
-            (None, _) => {}
+            _ => {}
         }
     }
     (depth == 0 && quote.is_none()).then_some(text.len())

@@ -27,7 +27,8 @@ impl Surroundings {
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
         let owner = owner(&variables, rustix::system::uname().nodename().to_str().unwrap_or_default());
-        let seed = uuid::Uuid::now_v7().as_u64_pair().1;
+        // 46 random bits: few enough to be exact in any JSON reader and to be typed again.
+        let seed = (uuid::Uuid::now_v7().as_u64_pair().1 << 2) >> 18;
         Ok(Self { directory, variables, owner, seed })
     }
 
