@@ -140,6 +140,10 @@ pub struct Queued {
 }
 
 impl Queued {
+    /// A test that had `attempt` judged runs, the last one on `last_machine`.
+    pub fn new(test: TestId, attempt: u16, last_machine: MachineId) -> Self {
+        Self { test, attempt, last_machine }
+    }
     /// A test queued for the first time.
     pub fn first(test: TestId) -> Self {
         Self { test, attempt: 0, last_machine: NONE }
@@ -181,6 +185,25 @@ pub struct View<'a> {
     pub running: &'a [TestId],
     /// What tests left on the machine with the control word `machine K=V`, in order of the keys.
     pub labels: &'a [(&'a str, &'a str)],
+}
+
+impl View<'_> {
+    /// A fresh machine with one free slot, of kind 0 and platform 0.
+    pub fn new(machine: MachineId) -> Self {
+        Self {
+            now: 0,
+            machine,
+            kind: 0,
+            platform: 0,
+            free: 1,
+            slots: 1,
+            ran: 0,
+            last: NONE,
+            last_ok: true,
+            running: &[],
+            labels: &[],
+        }
+    }
 }
 
 /// A wish for one machine. Classes not named have score 0: name the exceptions, not the rule ("destructive -1", not
@@ -230,6 +253,13 @@ pub struct Run<'a> {
     pub wall: Ms,
     /// The test's own status as it reported it (`pass`, `fail`, ..., a custom word).
     pub status: &'a str,
+}
+
+impl Run<'_> {
+    /// A first run that took no time; the exit status is unknown and the test reported nothing.
+    pub fn new(test: TestId, machine: MachineId, outcome: Outcome) -> Self {
+        Self { now: 0, test, machine, attempt: 0, outcome, exit: -1, wall: 0, status: "" }
+    }
 }
 
 /// The first policy of the chain with an opinion decides each question. If nobody has one: no rerun; the machine is spoilt
