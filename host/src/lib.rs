@@ -3,3 +3,4 @@
 pub mod core;
 pub mod executor;
 pub mod config;
+pub mod store;
