@@ -1,5 +1,6 @@
 //! Who runs what, where and when: a state machine without I/O, clock, thread or plugin call.
 
+mod chain;
 pub mod config;
 pub mod event;
 mod hash;
@@ -7,4 +8,5 @@ mod kinds;
 mod queue;
 pub mod verdict;
 
+pub use chain::{Catalogue, Chain, Fault, FaultKind, Ranks};
 pub use hash::mix;
