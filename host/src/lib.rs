@@ -1,3 +1,4 @@
 //! Runs FMF tests on machines that plugins supply.
 
 pub mod core;
+pub mod plugin;
