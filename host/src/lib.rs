@@ -4,3 +4,4 @@ pub mod core;
 pub mod executor;
 pub mod config;
 pub mod store;
+pub mod plugin;
