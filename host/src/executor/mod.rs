@@ -1,0 +1,5 @@
+//! One machine: connect, upload, prepare, run tests, hand back.
+//!
+//! [`spec`] says what passes between the engine and a machine's worker.
+
+pub mod spec;
