@@ -1,0 +1,5 @@
+//! The Flexible Metadata Format, version 1.7: trees of YAML files whose nodes inherit, merge and adjust data.
+
+pub mod value;
+
+pub use self::value::{Map, Value};
