@@ -57,6 +57,13 @@ impl Value {
     }
 }
 
+impl Map {
+    /// Appends the typed form to `out`.
+    pub fn write_typed(&self, out: &mut String, keys: Keys) {
+        write_map(out, self, keys);
+    }
+}
+
 fn typed(value: &Value, keys: Keys) -> String {
     let mut text = String::new();
     value.write_typed(&mut text, keys);
@@ -119,7 +126,7 @@ fn write_pairs(out: &mut String, map: &Map, keys: Keys) {
 }
 
 /// Appends `text` as a JSON string in ASCII.
-pub(crate) fn write_string(out: &mut String, text: &str) {
+pub fn write_string(out: &mut String, text: &str) {
     out.push('"');
     write_escaped(out, text);
     out.push('"');
@@ -179,10 +186,10 @@ impl Serialize for Value {
 }
 
 fn serialize_items<'a, S: Serializer>(
-    items: impl ExactSizeIterator<Item = &'a Value>,
+    items: impl Iterator<Item = &'a Value>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    let mut sequence = serializer.serialize_seq(Some(items.len()))?;
+    let mut sequence = serializer.serialize_seq(items.size_hint().1)?;
     for item in items {
         sequence.serialize_element(item)?;
     }

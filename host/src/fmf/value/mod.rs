@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use num_bigint::BigInt;
 
-pub use self::encode::Keys;
+pub use self::encode::{Keys, write_string};
 pub use self::map::Map;
 pub use self::temporal::{Date, DateTime};
 

@@ -23,6 +23,13 @@ impl Date {
         format!("datetime.date({}, {}, {})", self.year, self.month, self.day)
     }
 
+    fn next(self) -> Option<Self> {
+        let Self { year, month, day } = self;
+        Self::new(year, month, day + 1)
+            .or_else(|| Self::new(year, month + 1, 1))
+            .or_else(|| Self::new(year + 1, 1, 1))
+    }
+
     /// Days since 1 January of the year 1.
     fn ordinal(self) -> i64 {
         let before = i64::from(self.year) - 1;
@@ -70,6 +77,23 @@ impl DateTime {
         let clock = hour < 24 && minute < 60 && second < 60 && microsecond < 1_000_000;
         let near = offset.is_none_or(|seconds| seconds.abs() < 86_400);
         (clock && near).then_some(Self { date, hour, minute, second, microsecond, offset })
+    }
+
+    /// One second later, unless the calendar ends there.
+    pub(crate) fn next_second(mut self) -> Option<Self> {
+        self.second += 1;
+        if self.second == 60 {
+            (self.second, self.minute) = (0, self.minute + 1);
+        }
+        if self.minute == 60 {
+            (self.minute, self.hour) = (0, self.hour + 1);
+        }
+        if self.hour < 24 {
+            return Some(self);
+        }
+        self.hour = 0;
+        self.date = self.date.next()?;
+        Some(self)
     }
 
     /// As python's `isoformat` has it, with `separator` between day and time.
