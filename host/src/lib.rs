@@ -5,3 +5,5 @@ pub mod executor;
 pub mod config;
 pub mod store;
 pub mod plugin;
+pub mod cli;
+pub mod fmf;
