@@ -2,4 +2,6 @@
 //!
 //! [`spec`] says what passes between the engine and a machine's worker.
 
+pub mod clock;
+pub mod names;
 pub mod spec;
