@@ -135,7 +135,11 @@ mod tests {
         assert_eq!(deadline(&[(40, Save), (70, Restore)]), Some(130));
         assert_eq!(deadline(&[(40, Save), (50, Save), (60, Restore)]), None, "the inner pair does not count");
         assert_eq!(deadline(&[(40, Save), (50, Save), (60, Restore), (70, Restore)]), Some(130));
-        assert_eq!(deadline(&[(10, Restore), (40, Save), (70, Restore)]), Some(130), "one too many is ignored");
+        assert_eq!(
+            deadline(&[(10, Restore), (40, Save), (70, Restore)]),
+            Some(130),
+            "one too many is ignored"
+        );
         assert_eq!(deadline(&[(40, Save), (50, Set(s(10))), (70, Restore)]), Some(80));
         assert_eq!(deadline(&[(40, Save), (50, Add(s(10))), (70, Restore)]), Some(140));
     }
