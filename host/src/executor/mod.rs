@@ -2,4 +2,7 @@
 //!
 //! [`spec`] says what passes between the engine and a machine's worker.
 
+pub mod clock;
+pub mod control;
+pub mod names;
 pub mod spec;
