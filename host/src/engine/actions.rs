@@ -15,14 +15,13 @@ use crate::{
         spec::{MachineSpec, Order, RunOrder, Site},
         worker::Worker,
     },
-    store::{self, Claim, Entry, MachineChange, What},
+    store::{self, Claim, Class, Entry, MachineChange, What},
 };
 
 use super::{
     Engine, Running, chronicle,
     input::Input,
     machines::{Link, Machine},
-    tally,
 };
 
 impl Engine {
@@ -229,7 +228,7 @@ impl Engine {
 
     fn verdict(&mut self, test: TestId, verdict: Verdict) {
         let execution = verdict.judged().and_then(|judged| self.classes.get(&judged.execution).copied());
-        self.tally.count(tally::class_of_verdict(&verdict, execution));
+        self.tally.count(Class::of_verdict(&verdict, execution));
         if let Some(cause) = verdict.cause().filter(|cause| cause.is_stop()) {
             self.tally.stopped_by(cause.to_string());
         }

@@ -7,7 +7,7 @@ use atex_plugin_api::{Machine as Loan, policy::Outcome};
 use crate::{
     core::event::{Event, LeaseId, Ms},
     executor::spec::{Ended, Facts, Order, Report, RunReport},
-    store::{Entry, Execution, How, MachineChange, What},
+    store::{Class, Entry, Execution, How, MachineChange, What},
 };
 
 use super::{
@@ -16,7 +16,6 @@ use super::{
     chronicle::unix_ms,
     input::Returned,
     machines::{Link, misfit},
-    tally,
 };
 
 impl Engine {
@@ -118,9 +117,11 @@ impl Engine {
     fn on_finished(&mut self, report: RunReport) {
         let execution = report.execution;
         let Some(running) = self.executions.remove(&execution) else { return };
-        self.classes.insert(execution, tally::class_of(&report));
-        self.chronicle.tell(What::Finished(Box::new(self.record_of(&report, running))));
-        self.feed(event_of(&report));
+        let record = self.record_of(&report, running);
+        let class = record.class();
+        self.classes.insert(execution, class);
+        self.chronicle.tell(What::Finished(Box::new(record)));
+        self.feed(event_of(&report, class));
         if report.ended == Ended::Aborted {
             self.warn(format!("test {} asked for the end of the run", self.job.tests[running.test as usize].name));
             self.feed(Event::Stop { level: crate::core::event::Shutdown::Finish, signal: 0 });
@@ -219,7 +220,7 @@ impl Engine {
     }
 }
 
-fn event_of(report: &RunReport) -> Event {
+fn event_of(report: &RunReport, class: Class) -> Event {
     let execution = report.execution;
     let finished = |outcome| Event::Finished {
         execution,
@@ -228,9 +229,9 @@ fn event_of(report: &RunReport) -> Event {
         status: Arc::from(report.status.as_str()),
     };
     match &report.ended {
-        Ended::Exited(_) | Ended::Aborted | Ended::NotStarted(_) => finished(match tally::class_of(report) {
-            tally::Class::Passed | tally::Class::Warned => Outcome::Passed,
-            _ => Outcome::Failed,
+        Ended::Exited(_) | Ended::Aborted | Ended::NotStarted(_) => finished(match class {
+            Class::Passed | Class::Warned => Outcome::Passed,
+            Class::Failed | Class::Infra | Class::Stopped => Outcome::Failed,
         }),
         Ended::TimedOut => finished(Outcome::TimedOut),
         Ended::Protocol(_) => finished(Outcome::Protocol),

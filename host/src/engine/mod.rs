@@ -37,6 +37,7 @@ use crate::core::{
     config::Misfit,
     event::{Action, Event, ExecutionId, LeaseId, Ms, Shutdown, TestId},
 };
+use crate::store::Class;
 
 use self::{calls::Calls, machines::Machines, policies::Policies};
 
@@ -62,7 +63,7 @@ pub(crate) struct Engine {
     machines: Machines,
     executions: HashMap<ExecutionId, Running>,
     /// Of executions that are over, until their test has its verdict.
-    classes: HashMap<ExecutionId, tally::Class>,
+    classes: HashMap<ExecutionId, Class>,
     chronicle: Chronicle,
     tally: Tally,
     inbox: Receiver<Input>,

@@ -99,9 +99,9 @@ impl Desk {
         for fault in self.chain.take_news() {
             let name = self.names.get(usize::from(fault.policy)).map_or("?", String::as_str);
             let mut text = format!("policy {name}: {}", fault.kind.text());
-            if let Some(message) = &fault.message {
+            if !fault.message.is_empty() {
                 text.push_str(": ");
-                text.push_str(message);
+                text.push_str(&fault.message);
             }
             self.inbox.send(Input::PolicyFault(text))?;
         }

@@ -2,24 +2,8 @@
 
 use crate::{
     config::exit::ExitStatus,
-    core::verdict::Verdict,
-    executor::spec::{Ended, RunReport},
-    store,
+    store::{self, Class},
 };
-
-/// What a verdict means for the whole run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Class {
-    Passed,
-    /// Passed, but with a warning.
-    Warned,
-    /// Fail, error, any other word, the time limit, a protocol error.
-    Failed,
-    /// No verdict of the test's own.
-    Infra,
-    /// Not run because the run was to end early.
-    Stopped,
-}
 
 /// Counts verdicts and what else the exit status says.
 #[derive(Debug, Clone)]
@@ -104,27 +88,5 @@ impl Tally {
             (self.host_failed, ExitStatus::HostFailed),
         ];
         applies.into_iter().filter(|(applies, _)| *applies).map(|(_, status)| status).collect()
-    }
-}
-
-/// What an execution's end means if it is the one that counts.
-pub(super) fn class_of(report: &RunReport) -> Class {
-    match (&report.ended, report.status.as_str()) {
-        (Ended::NotStarted(_) | Ended::Cancelled | Ended::Lost(_), _) => Class::Infra,
-        (Ended::TimedOut | Ended::Protocol(_) | Ended::Limit(_), _) => Class::Failed,
-        (Ended::Exited(_) | Ended::Aborted, "pass" | "info" | "skip") => Class::Passed,
-        (Ended::Exited(_) | Ended::Aborted, "warn") => Class::Warned,
-        (Ended::Exited(_) | Ended::Aborted, _) => Class::Failed,
-    }
-}
-
-/// What a verdict means, given the class of the execution that it names.
-pub(super) fn class_of_verdict(verdict: &Verdict, execution: Option<Class>) -> Class {
-    match verdict {
-        Verdict::Ran(_) => execution.unwrap_or(Class::Infra),
-        Verdict::Unfinished(_, cause) if cause.is_stop() => Class::Stopped,
-        Verdict::Unfinished(..) => execution.unwrap_or(Class::Infra),
-        Verdict::NotRun(cause) if cause.is_stop() => Class::Stopped,
-        Verdict::NotRun(_) => Class::Infra,
     }
 }

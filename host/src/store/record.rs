@@ -192,6 +192,55 @@ pub enum How {
     Lost,
 }
 
+/// What an execution or a verdict means for the whole run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// pass, info, skip
+    Passed,
+    /// warn
+    Warned,
+    /// fail, error, a word of the test's own, its time limit, a protocol error
+    Failed,
+    /// No verdict of the test's own: machine lost, setup failed, never run.
+    Infra,
+    /// Not run because the run was to end early.
+    Stopped,
+}
+
+impl Class {
+    /// The stable word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Warned => "warned",
+            Self::Failed => "failed",
+            Self::Infra => "infra",
+            Self::Stopped => "stopped",
+        }
+    }
+
+    /// What a verdict means, given the class of the execution that it names.
+    pub fn of_verdict(verdict: &Verdict, execution: Option<Self>) -> Self {
+        match verdict.cause() {
+            Some(cause) if cause.is_stop() => Self::Stopped,
+            _ => execution.unwrap_or(Self::Infra),
+        }
+    }
+}
+
+impl Execution {
+    /// What it means if it is the one that counts.
+    pub fn class(&self) -> Class {
+        match (self.how, self.status.as_str()) {
+            (How::NotStarted | How::Cancelled | How::Lost, _) => Class::Infra,
+            (How::TimedOut | How::Protocol | How::Limit, _) => Class::Failed,
+            (How::Exited | How::Aborted, "pass" | "info" | "skip") => Class::Passed,
+            (How::Exited | How::Aborted, "warn") => Class::Warned,
+            (How::Exited | How::Aborted, _) => Class::Failed,
+        }
+    }
+}
+
 /// See [`What::Ended`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ended {
