@@ -251,6 +251,10 @@ impl Merger {
     }
 
     fn remove_matching(&mut self, raw: &str, current: &mut Value, operand: &Value) -> Result<(), Error> {
+        if matches!(current, Value::List(items) if items.is_empty()) {
+            // Whatever the pattern is, nothing is compared with it.
+            return Ok(());
+        }
         let patterns = patterns(raw, operand)?;
         match &mut *current {
             Value::List(items) => {
