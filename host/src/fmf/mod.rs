@@ -2,6 +2,8 @@
 //!
 //! [`Tree::load`] reads a tree once; [`Tree::adjust`] shows it as a platform sees it; [`View::prune`] selects nodes.
 
+pub mod duration;
+pub mod expression;
 pub mod adjust;
 mod budget;
 pub mod context;
