@@ -13,6 +13,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use crate::fmf::error::{AdjustProblem, Error as TreeError};
+use crate::fmf::expression::{Condition, ConditionError};
 use crate::fmf::regex::{self, Regex};
 use crate::fmf::value::{Keys, write_string};
 use crate::fmf::{Adjustment, Context, Filter, Map, Node, Order, Selection, Tree, Undecided, Value, View};
@@ -101,6 +102,12 @@ impl Failure {
 impl From<TreeError> for Failure {
     fn from(error: TreeError) -> Self {
         Self { class: error.class(), message: error.to_string() }
+    }
+}
+
+impl From<ConditionError> for Failure {
+    fn from(error: ConditionError) -> Self {
+        Self { class: error.class().unwrap_or("ValueError"), message: error.to_string() }
     }
 }
 
@@ -263,9 +270,11 @@ fn select<'v>(
         .chain(&section.excludes)
         .map(|pattern| Regex::new(pattern))
         .collect::<Result<_, _>>()?;
+    let conditions: Vec<Condition> =
+        args.condition.iter().map(|text| Condition::parse(text)).collect::<Result<_, _>>()?;
     for node in view.prune(&selection) {
         let node = node?;
-        if !meets_conditions(args, node)? || any_found(&excludes, node.name())? {
+        if !meets(&conditions, node)? || any_found(&excludes, node.name())? {
             continue;
         }
         if !args.tests {
@@ -282,8 +291,9 @@ fn any_found(patterns: &[Regex], text: &str) -> Result<bool, regex::Error> {
     patterns.iter().try_fold(false, |found, pattern| Ok(found || pattern.search(text)?))
 }
 
-fn meets_conditions(_args: &FmfArgs, _node: Node<'_>) -> Result<bool, Failure> {
-    Ok(true)
+/// No condition is skipped, so that a bad one shows wherever it stands.
+fn meets(conditions: &[Condition], node: Node<'_>) -> Result<bool, ConditionError> {
+    conditions.iter().try_fold(true, |all, condition| Ok(all & condition.holds(node.data())?))
 }
 
 /// Whether a node is a test that can be run.
