@@ -1,1 +1,3 @@
+//! Runs FMF tests on machines that plugins supply.
 
+pub mod core;
