@@ -16,6 +16,6 @@ mod words;
 
 pub use call::Call;
 pub use gate::{Gate, Pass};
-pub use program::{Output, Program, last_lines};
+pub use program::{Output, Program, last_lines, require};
 pub use reservations::{Reservation, Reservations};
 pub use words::{Mark, Span, quote, unix_now};

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use atex_plugin_api::{Error, ErrorKind, Host, Result};
 use rustix::event::{PollFd, PollFlags};
+use rustix::fs::{Access, access};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use crate::call::{Call, wait_for};
@@ -191,6 +192,26 @@ impl Program {
         };
         Error::new(ErrorKind::Other, message).with_detail(self.line())
     }
+}
+
+/// An error, for the user to mend, if `program` (looked for in `PATH` if it has no slash) cannot be started.
+pub fn require(program: &str) -> Result<()> {
+    let usable = |path: &std::path::Path| path.is_file() && access(path, Access::EXEC_OK).is_ok();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = if program.contains('/') {
+        usable(program.as_ref())
+    } else {
+        std::env::split_paths(&path).any(|directory| usable(&directory.join(program)))
+    };
+    if found {
+        return Ok(());
+    }
+    let kind = if program.contains('/') && std::path::Path::new(program).exists() {
+        io::ErrorKind::PermissionDenied
+    } else {
+        io::ErrorKind::NotFound
+    };
+    Err(cannot_start(program.as_ref(), &kind.into()))
 }
 
 /// The last `count` lines of `text` that are not empty, on one line.
@@ -476,6 +497,12 @@ mod tests {
         assert!(error.to_string().contains("is it installed"), "{error}");
         let error = Program::new(["/etc/passwd"]).run(&call().1).unwrap_err();
         assert!(error.to_string().contains("chmod"), "{error}");
+        for program in ["no-such-program-anywhere", "/no/such", "/etc/passwd", "/etc", ""] {
+            assert_eq!(require(program).unwrap_err().kind(), ErrorKind::Config, "{program:?}");
+        }
+        for program in ["sh", "/bin/sh"] {
+            require(program).unwrap();
+        }
     }
 
     #[test]
@@ -523,7 +550,7 @@ mod tests {
             // A process that was killed may take a moment to be gone.
             let Ok(pidfd) = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()) else { continue };
             let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
-            wait_for(&mut fds, Instant::now().checked_add(Duration::from_secs(60)));
+            wait_for(&mut fds, Instant::now().checked_add(Duration::from_mins(1)));
             assert!(!fds[0].revents().is_empty(), "{pid} still runs");
         }
     }

@@ -1,12 +1,12 @@
 //! For the tests of plugins: a host that remembers what it was told, and the decision to skip.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use atex_plugin_api::host::HostInfo;
 use atex_plugin_api::host_side::{Cancel, Services, host};
-use atex_plugin_api::{Host, Level};
+use atex_plugin_api::{Error, ErrorKind, Host, Lease, Level, Machine, Provisioner};
 
 /// A host that remembers what it was told.
 #[derive(Debug, Default)]
@@ -17,14 +17,33 @@ pub struct Fake {
     pub log: Mutex<Vec<String>>,
     /// What [`Host::state_dir`] answers.
     pub state_dir: PathBuf,
+    told: Condvar,
+}
+
+impl Fake {
+    /// Waits until a message with `text` was logged.
+    ///
+    /// # Panics
+    ///
+    /// If another thread panicked while it logged.
+    pub fn heard(&self, text: &str) {
+        let log = self.log.lock().unwrap();
+        let silent = |log: &mut Vec<String>| !log.iter().any(|line| line.contains(text));
+        drop(self.told.wait_while(log, silent).unwrap());
+    }
+
+    fn note(&self, message: String) {
+        self.log.lock().unwrap().push(message);
+        self.told.notify_all();
+    }
 }
 
 impl Services for Fake {
     fn log(&self, _: Level, message: &str, _: &str) {
-        self.log.lock().unwrap().push(message.to_owned());
+        self.note(message.to_owned());
     }
     fn progress(&self, text: &str) {
-        self.log.lock().unwrap().push(format!("progress: {text}"));
+        self.note(format!("progress: {text}"));
     }
     fn cancelled(&self) -> bool {
         self.cancel.cancelled()
@@ -80,4 +99,53 @@ pub fn skip_if(cannot: bool, reason: &str) -> bool {
         eprintln!("skipped: {reason}");
     }
     !cannot
+}
+
+/// What every provisioner must get right, against the real thing. `at_work` is called while a machine is held.
+///
+/// # Panics
+///
+/// If the provisioner gets something wrong.
+pub fn conforms<P: Provisioner>(provisioner: &P, host: &Host, owner: &str, at_work: impl FnOnce(&Machine)) {
+    let lease = Lease::new("a0192f0c1-0000-7000-8000-000000000001", "run-1", owner);
+    let held = |owner: &str| {
+        let mut marks: Vec<_> =
+            provisioner.list(owner, host).unwrap().into_iter().map(|held| held.mark).collect();
+        marks.sort();
+        marks
+    };
+    provisioner.abort(&lease.id, host).unwrap();
+    assert!(held(owner).is_empty(), "nothing is held at first");
+
+    let machine = provisioner.reserve(&lease, host).unwrap();
+    assert_eq!(held(owner), [lease.mark()]);
+    assert!(held("").contains(&lease.mark()), "it is somebody's");
+    assert!(held(&owner[..owner.len() - 1]).is_empty(), "it is nobody else's");
+    let told = provisioner.list(owner, host).unwrap();
+    assert_eq!(
+        told.first().map(|held| held.id.as_str()),
+        Some(machine.id.as_str()),
+        "list tells what release takes"
+    );
+    assert!(unless_unsupported(provisioner.alive(&machine.id, host), true));
+    at_work(&machine);
+
+    for _ in 0..2 {
+        provisioner.release(&machine.id, host).unwrap();
+        assert!(!unless_unsupported(provisioner.alive(&machine.id, host), false));
+        provisioner.abort(&lease.id, host).unwrap();
+    }
+    assert!(held(owner).is_empty(), "nothing is held at the end");
+
+    let machine = provisioner.reserve(&lease, host).unwrap();
+    provisioner.abort(&lease.id, host).unwrap();
+    assert!(held(owner).is_empty(), "a lease that was got and then given up is not held");
+    provisioner.release(&machine.id, host).unwrap();
+}
+
+fn unless_unsupported(answer: Result<bool, Error>, otherwise: bool) -> bool {
+    match answer {
+        Err(error) if error.kind() == ErrorKind::Unsupported => otherwise,
+        answer => answer.unwrap(),
+    }
 }
