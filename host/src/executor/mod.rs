@@ -2,7 +2,9 @@
 //!
 //! [`spec`] says what passes between the engine and a machine's worker.
 
+pub mod artifacts;
 pub mod clock;
 pub mod control;
 pub mod names;
+mod output;
 pub mod spec;
