@@ -8,3 +8,5 @@ pub mod cli;
 pub mod fmf;
 pub mod store;
 pub mod transport;
+mod engine;
+mod report;

@@ -11,9 +11,8 @@ use crate::{
         verdict::Verdict,
     },
     executor::{
-        names,
+        Handle, names,
         spec::{MachineSpec, Order, RunOrder, Site},
-        worker::Worker,
     },
     store::{self, Claim, Class, Entry, MachineChange, What},
 };
@@ -120,7 +119,7 @@ impl Engine {
         (machine.setup, machine.platform) = (setup, platform);
         machine.worker = match std::mem::replace(&mut machine.worker, Link::None) {
             Link::Up(worker) => {
-                worker.order(Order::Setup(site));
+                worker.send(Order::Setup(site));
                 Link::Up(worker)
             }
             Link::Connecting(worker, _) => Link::Connecting(worker, site),
@@ -139,7 +138,7 @@ impl Engine {
                     // If nobody listens any more, the run is over.
                     let _over = inbox.send(Input::Machine(number, report));
                 };
-                match Worker::start(spec, report) {
+                match Handle::start(spec, Box::new(report)) {
                     Ok(worker) => Link::Connecting(worker, site),
                     Err(error) => {
                         let text = format!("cannot start a thread for machine {number}: {error}");
@@ -165,12 +164,12 @@ impl Engine {
         let disposable = machine.loan.as_ref().is_none_or(|loan| loan.disposable);
         machine.worker = match std::mem::replace(&mut machine.worker, Link::None) {
             Link::Up(worker) if !(machine.spoilt && disposable) => {
-                worker.order(Order::HandBack);
+                worker.send(Order::HandBack);
                 Link::HandingBack(worker)
             }
             Link::Up(worker) | Link::Connecting(worker, _) | Link::HandingBack(worker) => {
                 // Nothing is cleaned where nobody got to, on what is destroyed anyway, or where cleaning took too long.
-                worker.order(Order::Abandon);
+                worker.send(Order::Abandon);
                 Link::None
             }
             Link::None => Link::None,
@@ -204,7 +203,7 @@ impl Engine {
         self.executions.insert(execution, Running { test, lease, attempt });
         self.chronicle.tell(What::Started { execution, test, lease, attempt });
         match self.machines.get(&lease).map(|machine| &machine.worker) {
-            Some(Link::Up(worker)) => worker.order(Order::Run(Box::new(order))),
+            Some(Link::Up(worker)) => worker.send(Order::Run(Box::new(order))),
             _ => self.pending.push_back(Event::RunLost { execution }),
         }
     }
@@ -212,16 +211,16 @@ impl Engine {
     /// `artifacts/<platform>/<test>/=<execution>`
     fn artifacts(&self, platform: &str, test: &str, execution: ExecutionId) -> PathBuf {
         let mut path = self.job.directory.join("artifacts");
-        path.push(names::encode_component(platform));
-        path.extend(test.split('/').filter(|part| !part.is_empty()).map(names::encode_component));
-        path.push(format!("={execution}"));
+        path.push(names::platform_component(platform));
+        path.push(names::test_directory(test));
+        path.push(names::execution_component(execution));
         path
     }
 
     fn cancel(&mut self, execution: ExecutionId) {
         let Some(running) = self.executions.get(&execution) else { return };
         match self.machines.get(&running.lease).map(|machine| &machine.worker) {
-            Some(Link::Up(worker) | Link::HandingBack(worker)) => worker.order(Order::Cancel { execution }),
+            Some(Link::Up(worker) | Link::HandingBack(worker)) => worker.send(Order::Cancel { execution }),
             _ => self.pending.push_back(Event::Cancelled { execution }),
         }
     }

@@ -66,7 +66,7 @@ impl Engine {
             return;
         }
         if let Link::Up(worker) = &machine.worker {
-            worker.order(Order::Setup(site));
+            worker.send(Order::Setup(site));
         }
         self.feed(Event::Identified { lease: number, facts });
     }

@@ -9,7 +9,8 @@ use atex_plugin_api::{Facts, Lease, Machine as Loan, host_side::Cancel};
 
 use crate::{
     core::event::{LeaseId, PlatformId, PoolId},
-    executor::{spec::Site, worker::Worker},
+    executor::{Handle, spec::Site},
+    fmf::context::{Context, Outcome, Rule},
 };
 
 /// All machines of the run that are not gone.
@@ -39,10 +40,10 @@ pub(super) enum Link {
     /// Nobody is connected, and nobody tries to.
     None,
     /// A worker tries to connect; what is to be done first when it succeeds.
-    Connecting(Worker, Arc<Site>),
-    Up(Worker),
+    Connecting(Handle, Arc<Site>),
+    Up(Handle),
     /// It is being cleaned and left.
-    HandingBack(Worker),
+    HandingBack(Handle),
 }
 
 impl Machine {
@@ -73,9 +74,16 @@ pub(super) fn misfit(require: &BTreeMap<String, String>, facts: &Facts) -> Optio
         let Some(found) = facts.get(name) else {
             return Some(format!("{name} should be {wanted}, and the machine does not tell its {name}"));
         };
-        let fits = crate::fmf::context::value_matches(found, wanted);
-        (!fits).then(|| format!("{name} should be {wanted}, and is {found}"))
+        (!matches(name, found, wanted)).then(|| format!("{name} should be {wanted}, and is {found}"))
     })
+}
+
+/// Whether a fact is what is wanted, as `name == wanted` of FMF decides: `rhel-9` takes every `rhel-9.x`, `a, b` takes both.
+fn matches(name: &str, found: &str, wanted: &str) -> bool {
+    let Ok(rule) = Rule::parse(&format!("{name} == {wanted}")) else { return false };
+    let mut context = Context::new();
+    context.add(name, found);
+    matches!(context.decide(&rule), Ok(Outcome::True))
 }
 
 #[cfg(test)]

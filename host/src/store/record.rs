@@ -8,9 +8,12 @@ use std::{collections::BTreeMap, path::PathBuf};
 use atex_plugin_api::Facts;
 use serde::{Deserialize, Serialize};
 
-use crate::core::{
-    event::{ChainId, ExecutionId, LeaseId, Ms, Note, PlatformId, TestId},
-    verdict::Verdict,
+use crate::{
+    config::Origin,
+    core::{
+        event::{ChainId, ExecutionId, LeaseId, Ms, Note, PlatformId, TestId},
+        verdict::Verdict,
+    },
 };
 
 /// `run.json`: what was asked. Written first, atomically, and never changed.
@@ -25,17 +28,12 @@ pub struct RunFile {
     pub created: u64,
     /// Program and version.
     pub host: String,
-    /// The arguments as they were typed, without the program; literal secrets are redacted.
-    pub arguments: Vec<String>,
-    /// Where the arguments' relative paths begin.
-    pub directory: PathBuf,
+    /// Arguments and configuration, without secrets: enough to make the plan again.
+    pub origin: Origin,
     /// Root of the FMF tree.
     pub tree: PathBuf,
     /// Of the names and contents of the tree's files, in hexadecimal digits.
     pub digest: String,
-    /// The configuration file as it was written, not expanded.
-    pub configuration: serde_json::Value,
-    pub seed: u64,
     pub platforms: Vec<RunPlatform>,
     pub plugins: Vec<RunPlugin>,
     /// All tests, by number; those of a platform side by side.
