@@ -10,3 +10,4 @@ pub mod store;
 pub mod transport;
 mod engine;
 mod report;
+pub mod text;

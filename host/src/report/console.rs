@@ -16,7 +16,7 @@ use serde_json::json;
 
 use crate::{
     core::{event::TestId, verdict::Verdict},
-    fmf::printable,
+    text::printable,
     store::{Class, Ended, Execution, MachineChange, Record, RunFile, What},
 };
 
