@@ -32,6 +32,7 @@ pub use plan::{
     AdjustRule, Dialect, HostOptions, Libraries, Limits, Origin, Permissions, PlanChoice, Platform, Pool,
     PoolChoice, Reporter, RunDirectory, RunPlan, Selection, Upload,
 };
-pub use resolve::{plan, plan_again};
+pub use resolve::{check_patterns, check_plugin_name, libraries, plan, plan_again, reporters};
 pub use secret::{PluginUse, Secrets, Text};
+pub use suggest::nearest;
 pub use surroundings::Surroundings;

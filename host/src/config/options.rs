@@ -111,23 +111,23 @@ pub struct RunOptions {
     pub reporter: Vec<Spec>,
 
     /// Run a failed test up to N more times (the policy `reruns`)
-    #[arg(long, value_name = "N", help_heading = "Scheduling")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = "Scheduling")]
     pub reruns: Option<u16>,
 
     /// Tests at once on one machine [default: 1]
-    #[arg(long, value_name = "N", help_heading = "Scheduling")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = "Scheduling")]
     pub slots: Option<NonZeroU16>,
 
     /// Machines over all pools [default: no limit]
-    #[arg(long, value_name = "N", help_heading = "Scheduling")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = "Scheduling")]
     pub max_machines: Option<NonZeroU32>,
 
     /// Machines kept ready beyond what is running [default: 0]
-    #[arg(long, value_name = "N", help_heading = "Scheduling")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = "Scheduling")]
     pub spares: Option<u32>,
 
     /// Start no further test after N failed ones
-    #[arg(long, value_name = "N", help_heading = "Scheduling")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = "Scheduling")]
     pub max_fail: Option<NonZeroU32>,
 
     /// The same as --max-fail 1
@@ -135,7 +135,7 @@ pub struct RunOptions {
     pub fail_fast: bool,
 
     /// For everything random; the same seed makes the same schedule [default: drawn, and printed]
-    #[arg(long, value_name = "N", help_heading = "Scheduling")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = "Scheduling")]
     pub seed: Option<u64>,
 
     /// How long the run may take, e.g. 8h [default: 12h]
@@ -195,7 +195,7 @@ impl fmt::Debug for Assignment {
     }
 }
 
-/// A duration on the command line: `90s`, `5m`, `1h30m`, `2d`.
+/// A duration on the command line: `90s`, `5m`, `2h`, `1d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Time(pub Duration);
 

@@ -18,6 +18,8 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::checks;
+use super::error::ConfigError;
 use super::options::RunOptions;
 use super::secret::{PluginUse, Secrets, Text};
 
@@ -311,6 +313,14 @@ impl RunPlan {
         }
         platform.pools = PoolChoice::Listed(vec![at]);
         self
+    }
+
+    /// The plan with another owner of its machines.
+    pub fn with_owner(mut self, owner: String) -> Result<Self, ConfigError> {
+        checks::owner(&owner).map_err(ConfigError::new)?;
+        self.origin.owner.clone_from(&owner);
+        self.owner = owner;
+        Ok(self)
     }
 
     /// The first platform that no machine can come for.

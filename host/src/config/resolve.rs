@@ -18,14 +18,17 @@ use super::file::{
     AdjustEntry, LimitsEntry, NameOr, PlatformEntry, PolicyEntry, PoolEntry, ReporterEntry, Scalar,
     UploadEntry,
 };
-use super::options::{Assignment, RunOptions};
+use super::options::{Assignment, PluginOptions, RunOptions};
 use super::path::Path;
 use super::plan::{
     AdjustRule, Libraries, Limits, Origin, Permissions, PlanChoice, Platform, Pool, PoolChoice, Reporter,
     RunDirectory, RunPlan, Selection, Upload, free_name,
 };
 use super::secret::{PluginUse, Secrets, Text};
+use super::spec::Spec;
 use super::surroundings::{Surroundings, join};
+use crate::fmf::expression::Condition;
+use crate::fmf::regex::Regex;
 
 /// The policies of a run that names none.
 const DEFAULT_POLICIES: [&str; 3] = ["destructive", "priority", "duration"];
@@ -68,6 +71,40 @@ pub fn plan_again(origin: &Origin, around: &Surroundings) -> Result<RunPlan, Con
     maker.make(tree, origin.owner.clone(), origin.seed)
 }
 
+/// Where plugins come from without a configuration.
+pub fn libraries(options: &PluginOptions, around: &Surroundings) -> Libraries {
+    let files = options.plugin.iter().map(|path| around.absolute(path)).collect();
+    Libraries { files, directories: plugin_directories(around) }
+}
+
+/// The reporters of `--reporter` alone, and the secrets in them.
+pub fn reporters(specs: &[Spec], around: &Surroundings) -> Result<(Vec<Reporter>, Secrets), ConfigError> {
+    let mut secrets = Secrets::default();
+    let mut reporters = Vec::new();
+    for spec in specs {
+        let given = Given::new("--reporter", spec, &around.directory, None, &mut secrets)?;
+        reporters.push(given.build(&secrets, |raw, entry: &ReporterEntry| raw.reporter(entry))?);
+    }
+    Ok((reporters, secrets))
+}
+
+/// Whether all `patterns` of `option` are regular expressions.
+pub fn check_patterns(option: &str, patterns: &[String]) -> Result<(), ConfigError> {
+    let located = |error: ConfigError| error.in_source(Source::Argument(option.to_owned()));
+    patterns.iter().try_for_each(|pattern| check_pattern(pattern).map_err(located))
+}
+
+/// Whether a plugin can be called so.
+pub fn check_plugin_name(name: &str) -> Result<(), String> {
+    checks::plugin(name)
+}
+
+fn plugin_directories(around: &Surroundings) -> Vec<PathBuf> {
+    let search = around.variable(PLUGIN_PATH).unwrap_or_default();
+    let named = search.split(':').filter(|directory| !directory.is_empty());
+    named.map(|directory| around.absolute(FilePath::new(directory))).collect()
+}
+
 fn tree_directory(options: &RunOptions, around: &Surroundings) -> Result<PathBuf, ConfigError> {
     let named = options.tree.tree.as_deref().unwrap_or(FilePath::new("."));
     let tree = around.absolute(named);
@@ -95,6 +132,7 @@ impl Maker<'_> {
         checks::owner(&owner)
             .map_err(|message| self.document.wrong(&Path::default().key("owner"), message))?;
         let (options, file) = (self.options, &self.document.content);
+        check_expressions(options)?;
         let limits = self.limits(&file.limits);
         let mut asked = options.clone();
         let env = self.environment_of_options(&mut asked)?;
@@ -176,17 +214,9 @@ impl Maker<'_> {
     }
 
     fn libraries(&self) -> Libraries {
-        let of_options = self.options.plugins.plugin.iter().map(|path| self.absolute(path));
         let of_file = self.document.content.plugins.iter().map(|path| join(self.base(), path));
-        let search = self.around.variable(PLUGIN_PATH).unwrap_or_default();
-        Libraries {
-            files: of_options.chain(of_file).collect(),
-            directories: search
-                .split(':')
-                .filter(|directory| !directory.is_empty())
-                .map(|directory| self.around.absolute(FilePath::new(directory)))
-                .collect(),
-        }
+        let of_options = self.options.plugins.plugin.iter().map(|path| self.absolute(path));
+        Libraries { files: of_options.chain(of_file).collect(), directories: plugin_directories(self.around) }
     }
 
     fn limits(&self, file: &LimitsEntry) -> Limits {
@@ -408,7 +438,7 @@ impl Maker<'_> {
             context: self.context(entry),
             require: entry.require.iter().map(|(fact, value)| (fact.clone(), value.0.clone())).collect(),
             pools: PoolChoice::Unspecified,
-            plans: self.plans(entry),
+            plans: self.plans(entry, path)?,
             environment,
             uploads,
             adjust,
@@ -416,18 +446,23 @@ impl Maker<'_> {
         })
     }
 
-    fn plans(&self, entry: &PlatformEntry) -> PlanChoice {
+    fn plans(&self, entry: &PlatformEntry, path: &Path) -> Result<PlanChoice, ConfigError> {
         let tree = &self.options.tree;
         if tree.no_plan {
-            return PlanChoice::NoPlan;
+            return Ok(PlanChoice::NoPlan);
         }
         if !tree.plan.is_empty() {
-            return PlanChoice::Matching(tree.plan.clone());
+            return Ok(PlanChoice::Matching(tree.plan.clone()));
         }
-        match entry.plan.as_ref().or(self.document.content.plan.as_ref()) {
-            Some(words) => PlanChoice::Matching(words.0.clone()),
-            None => PlanChoice::Only,
+        let (words, path) = match (&entry.plan, &self.document.content.plan) {
+            (Some(own), _) => (own, path.key("plan")),
+            (None, Some(common)) => (common, Path::default().key("plan")),
+            (None, None) => return Ok(PlanChoice::Only),
+        };
+        for pattern in &words.0 {
+            check_pattern(pattern).map_err(|error| self.inside(&path, error))?;
         }
+        Ok(PlanChoice::Matching(words.0.clone()))
     }
 
     fn environment(
@@ -460,6 +495,9 @@ impl Maker<'_> {
 
     fn adjust(&self, entries: &[AdjustEntry], path: &Path) -> Result<Vec<AdjustRule>, ConfigError> {
         let one = |(index, entry): (usize, &AdjustEntry)| {
+            if let Some(pattern) = &entry.test {
+                check_pattern(pattern).map_err(|error| self.inside(&path.index(index).key("test"), error))?;
+            }
             if entry.keys.is_empty() {
                 return Err(self
                     .document
@@ -617,6 +655,24 @@ fn default_name(context: &IndexMap<String, Vec<String>>) -> String {
         (Some(distro), None) => distro,
         _ => "default".to_owned(),
     }
+}
+
+/// Regular expressions and conditions of the command line; a filter that is wrong is wrong about single tests only.
+fn check_expressions(options: &RunOptions) -> Result<(), ConfigError> {
+    let tree = &options.tree;
+    check_patterns("--test", &tree.test)?;
+    check_patterns("--exclude", &tree.exclude)?;
+    check_patterns("--plan", &tree.plan)?;
+    for condition in &tree.condition {
+        Condition::parse(condition).map_err(|error| {
+            ConfigError::new(error.to_string()).in_source(Source::Argument("--condition".to_owned()))
+        })?;
+    }
+    Ok(())
+}
+
+fn check_pattern(pattern: &str) -> Result<(), ConfigError> {
+    Regex::new(pattern).map_err(|error| ConfigError::new(error.to_string())).map(drop)
 }
 
 fn check_variable(key: &str, value: &str) -> Result<(), String> {
