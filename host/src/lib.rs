@@ -11,3 +11,4 @@ pub mod transport;
 mod engine;
 mod report;
 pub mod text;
+pub mod command;

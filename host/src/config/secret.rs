@@ -13,6 +13,10 @@ use std::path::PathBuf;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
+use super::error::ConfigError;
+use super::expand;
+use super::surroundings::Surroundings;
+
 /// Shown in place of a secret wherever text is scrubbed.
 const MASK: &str = "***";
 
@@ -91,6 +95,20 @@ impl PluginUse {
     pub fn bare(plugin: impl Into<String>) -> Self {
         let plugin = plugin.into();
         Self::new(plugin.clone(), plugin, PathBuf::new(), Map::new(), Map::new())
+    }
+
+    /// The same use of a plugin from its written form, with variables resolved anew: for what an earlier process recorded.
+    pub fn again(
+        plugin: &str,
+        name: &str,
+        base: &std::path::Path,
+        written: &Map<String, Value>,
+        around: &Surroundings,
+    ) -> Result<Self, ConfigError> {
+        let lookup = |name: &str| around.variable(name).map(str::to_owned);
+        let forms = expand::expand(&Value::Object(written.clone()), &lookup, &mut Secrets::default())?;
+        let map = |value: Value| if let Value::Object(map) = value { map } else { Map::new() };
+        Ok(Self::new(plugin, name, base, map(forms.written), map(forms.resolved)))
     }
 
     /// Sets one of the plugin's own keys to something that is no secret.
