@@ -1,7 +1,7 @@
 //! Runs FMF tests on machines that plugins supply.
 
+pub mod config;
 pub mod core;
 pub mod executor;
-pub mod config;
-pub mod store;
 pub mod plugin;
+pub mod store;

@@ -7,4 +7,5 @@ pub mod clock;
 pub mod control;
 pub mod names;
 mod output;
+pub mod result;
 pub mod spec;
