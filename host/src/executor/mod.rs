@@ -6,6 +6,7 @@
 //! streams are cut into one piece per command ([`cutter`]). [`job`] is one run of a test; what it says goes through
 //! [`intake`] to the control channel's parser ([`control`]) and the recorder of results.
 
+pub mod artifacts;
 pub mod clock;
 pub mod control;
 mod cutter;
@@ -21,6 +22,8 @@ mod packages;
 mod phases;
 mod session;
 mod setup;
+mod output;
+pub mod result;
 pub mod spec;
 mod upload;
 mod worker;
