@@ -97,7 +97,8 @@ impl Directory {
 
     /// Lets `to` be what `from` was, both beside `files/`.
     pub(super) fn replace_scratch(&self, from: &'static str, to: &'static str) -> Result<(), ArtifactsError> {
-        rustix::fs::renameat(&self.root, from, &self.root, to).map_err(|error| self.error("rename", from, error))
+        rustix::fs::renameat(&self.root, from, &self.root, to)
+            .map_err(|error| self.error("rename", from, error))
     }
 
     /// Opens a result's file for appending, with the directories it needs. Both names are clean.
@@ -132,20 +133,35 @@ impl Directory {
     /// Whether a result has a file of this name.
     pub(super) fn has_file(&self, result: Option<&str>, name: &str) -> Result<bool, ArtifactsError> {
         let path = result.map_or_else(|| name.to_owned(), |result| format!("{result}/{name}"));
-        let (directories, leaf) = path.rsplit_once('/').unwrap_or(("", &path));
-        let mut at = self.files.try_clone().map_err(|source| self.io_error("open", &path, source))?;
-        for component in directories.split('/').filter(|component| !component.is_empty()) {
-            at = match openat(&at, component, DIRECTORY, Mode::empty()) {
-                Ok(next) => next,
-                Err(Errno::NOENT | Errno::NOTDIR) => return Ok(false),
-                Err(error) => return Err(self.error("open", &path, error)),
-            };
-        }
-        match rustix::fs::statat(&at, leaf, AtFlags::SYMLINK_NOFOLLOW) {
+        let Some((directory, leaf)) = self.find(&path)? else { return Ok(false) };
+        match rustix::fs::statat(&directory, leaf, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file()),
             Err(Errno::NOENT) => Ok(false),
             Err(error) => Err(self.error("look at", &path, error)),
         }
+    }
+
+    /// Opens a file below `files/` for reading.
+    pub(super) fn read(&self, path: &str) -> Result<File, ArtifactsError> {
+        let Some((directory, leaf)) = self.find(path)? else {
+            return Err(self.error("open", path, Errno::NOENT));
+        };
+        let opened = openat(directory, leaf, PLAIN_FILE | OFlags::RDONLY, Mode::empty());
+        opened.map(File::from).map_err(|error| self.error("open", path, error))
+    }
+
+    /// The directory of a path below `files/`, if it exists, and the path's last component.
+    fn find<'p>(&self, path: &'p str) -> Result<Option<(OwnedFd, &'p str)>, ArtifactsError> {
+        let (directories, leaf) = path.rsplit_once('/').unwrap_or(("", path));
+        let mut at = self.files.try_clone().map_err(|source| self.io_error("open", path, source))?;
+        for component in directories.split('/').filter(|component| !component.is_empty()) {
+            at = match openat(&at, component, DIRECTORY, Mode::empty()) {
+                Ok(next) => next,
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+                Err(error) => return Err(self.error("open", path, error)),
+            };
+        }
+        Ok(Some((at, leaf)))
     }
 
     /// Renames the directory into its place.
@@ -273,7 +289,12 @@ mod tests {
     use super::*;
     use crate::executor::names::clean;
 
-    fn write(directory: &Directory, result: Option<&str>, name: &str, text: &str) -> (Option<String>, String) {
+    fn write(
+        directory: &Directory,
+        result: Option<&str>,
+        name: &str,
+        text: &str,
+    ) -> (Option<String>, String) {
         let mut opened = directory.append(result, name).unwrap();
         opened.file.write_all(text.as_bytes()).unwrap();
         (opened.result, opened.name)
@@ -344,7 +365,9 @@ mod tests {
         assert_eq!(write(&directory, None, "a/x", "3"), own("a (1)/x"));
         assert_eq!(write(&directory, None, "a (1)", "4"), own("a (1) (1)"));
         assert!(directory.has_file(None, "a").unwrap() && !directory.has_file(None, "a (1)").unwrap());
-        assert!(directory.has_file(Some("a (1)"), "x").unwrap() && !directory.has_file(Some("a"), "x").unwrap());
+        assert!(
+            directory.has_file(Some("a (1)"), "x").unwrap() && !directory.has_file(Some("a"), "x").unwrap()
+        );
     }
 
     #[test]

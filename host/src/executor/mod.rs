@@ -23,6 +23,7 @@ mod phases;
 mod session;
 mod setup;
 mod output;
+pub mod result;
 pub mod spec;
 mod upload;
 mod worker;

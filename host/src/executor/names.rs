@@ -10,6 +10,7 @@
 //! Neither looks at a file system; that nothing follows a symbolic link is up to [`artifacts`](super::artifacts).
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
@@ -119,7 +120,8 @@ fn encode(component: &str) -> String {
         } else {
             let mut bytes = [0; 4];
             for byte in character.encode_utf8(&mut bytes).bytes() {
-                encoded.push_str(&format!("%{byte:02X}"));
+                // Writing into a string cannot fail.
+                let _ = write!(encoded, "%{byte:02X}");
             }
         }
     }
@@ -156,7 +158,6 @@ fn digest(text: &str) -> String {
 
 /// Lower-case hexadecimal digits.
 pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut digits, byte| {
         // Writing into a string cannot fail.
         let _ = write!(digits, "{byte:02x}");

@@ -178,7 +178,8 @@ mod tests {
         output.write(&directory, b"123456").unwrap();
         assert_eq!(output.finish(&directory).unwrap(), 0);
         let place = directory.publish().unwrap();
-        let names: Vec<_> = std::fs::read_dir(place).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let names: Vec<_> =
+            std::fs::read_dir(place).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, ["files"]);
     }
 

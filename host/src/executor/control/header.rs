@@ -69,7 +69,6 @@ impl Header {
 
 fn check_status(status: Option<&Value>) -> Result<(), String> {
     match status {
-        None | Some(Value::Null) => Ok(()),
         Some(Value::String(status)) if status == "infra" => {
             Err("status `infra` is for the host's own verdicts; use `error`".into())
         }
@@ -80,7 +79,7 @@ fn check_status(status: Option<&Value>) -> Result<(), String> {
         Some(Value::String(status)) if status.contains(char::is_control) => {
             Err("`status` has control characters".into())
         }
-        Some(Value::String(_)) => Ok(()),
+        None | Some(Value::Null | Value::String(_)) => Ok(()),
         Some(other) => Err(wrong_type("status", "a string", other)),
     }
 }
