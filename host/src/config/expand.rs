@@ -150,7 +150,7 @@ fn substitute(text: &str, lookup: Lookup<'_>, secrets: &mut Secrets) -> Result<S
                 out.written_out |= !default.is_empty();
             }
             Piece::Variable { name, default: None } => {
-                out.text.push_str(&lookup(name).ok_or_else(|| unset(name, false))?)
+                out.text.push_str(&lookup(name).ok_or_else(|| unset(name, false))?);
             }
             Piece::Secret(name) => {
                 let value = lookup(name).ok_or_else(|| unset(name, true))?;

@@ -27,13 +27,13 @@ impl Path {
     /// The path of the value under `key`.
     #[must_use]
     pub fn key(&self, key: impl Into<String>) -> Self {
-        self.then(Step::Key(key.into()))
+        self.step(Step::Key(key.into()))
     }
 
     /// The path of list item `index`, from 0.
     #[must_use]
     pub fn index(&self, index: usize) -> Self {
-        self.then(Step::Index(index))
+        self.step(Step::Index(index))
     }
 
     /// This path with `step` before it.
@@ -49,7 +49,9 @@ impl Path {
         })
     }
 
-    fn then(&self, step: Step) -> Self {
+    /// The path of the part of this value that `step` leads to.
+    #[must_use]
+    pub fn step(&self, step: Step) -> Self {
         let mut steps = self.0.clone();
         steps.push(step);
         Self(steps)

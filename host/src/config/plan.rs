@@ -18,14 +18,31 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::checks;
+use super::error::ConfigError;
+use super::options::RunOptions;
 use super::secret::{PluginUse, Secrets, Text};
 
 /// Whose semantics apply where those of tmt and of atex differ.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+    clap::ValueEnum,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Dialect {
+    /// tmt's semantics
     #[default]
     Tmt,
+    /// ATEX's semantics
     Atex,
 }
 
@@ -252,13 +269,21 @@ pub struct Permissions {
     pub strict: bool,
 }
 
-/// What the plan was made from, for run.json and for messages.
-#[derive(Debug, Clone, Default, PartialEq)]
+/// What the plan was made from: enough to make it again ([`super::plan_again`]), without any secret. Goes into run.json.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Origin {
+    /// The working directory; relative paths of `options` start here.
+    pub directory: PathBuf,
+    /// The command line, with literal secrets redacted.
+    pub options: RunOptions,
     /// The configuration file, if there was one.
     pub file: Option<PathBuf>,
     /// The file as it was written: not expanded, literal secrets redacted. `Null` without a file.
     pub configuration: Value,
+    /// [`RunPlan::owner`], which must not depend on who resumes.
+    pub owner: String,
+    /// [`RunPlan::seed`].
+    pub seed: u64,
 }
 
 impl RunPlan {
@@ -282,11 +307,20 @@ impl RunPlan {
         let shared = self.pools.iter().position(|known| same_machines(known, &pool));
         let at = shared.unwrap_or(self.pools.len());
         if shared.is_none() {
-            pool.provisioner.name = free_name(&self.pools, &pool.provisioner.name);
+            let taken = |name: &str| self.pools.iter().any(|pool| pool.name() == name);
+            pool.provisioner.name = free_name(&pool.provisioner.name, taken);
             self.pools.push(pool);
         }
         platform.pools = PoolChoice::Listed(vec![at]);
         self
+    }
+
+    /// The plan with another owner of its machines.
+    pub fn with_owner(mut self, owner: String) -> Result<Self, ConfigError> {
+        checks::owner(&owner).map_err(ConfigError::new)?;
+        self.origin.owner.clone_from(&owner);
+        self.owner = owner;
+        Ok(self)
     }
 
     /// The first platform that no machine can come for.
@@ -314,11 +348,11 @@ fn same_machines(one: &Pool, other: &Pool) -> bool {
     *one == renamed
 }
 
-/// `wanted`, or with a number behind it if a pool has that name.
-pub(super) fn free_name(pools: &[Pool], wanted: &str) -> String {
+/// `wanted`, or with a number behind it if that is taken.
+pub(super) fn free_name(wanted: &str, taken: impl Fn(&str) -> bool) -> String {
     let mut name = wanted.to_owned();
     let mut number = 2;
-    while pools.iter().any(|pool| pool.name() == name) {
+    while taken(&name) {
         name = format!("{wanted}-{number}");
         number += 1;
     }
@@ -372,7 +406,14 @@ mod tests {
             keep_artifacts: true,
             allow: Permissions::default(),
             dry_run: false,
-            origin: Origin::default(),
+            origin: Origin {
+                directory: "/".into(),
+                options: RunOptions::default(),
+                file: None,
+                configuration: Value::Null,
+                owner: "me@here".into(),
+                seed: 1,
+            },
             secrets: Secrets::default(),
         }
     }

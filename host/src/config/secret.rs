@@ -93,6 +93,12 @@ impl PluginUse {
         Self::new(plugin.clone(), plugin, PathBuf::new(), Map::new(), Map::new())
     }
 
+    /// Sets one of the plugin's own keys to something that is no secret.
+    pub(crate) fn set(&mut self, key: &str, value: Value) {
+        self.written.insert(key.to_owned(), value.clone());
+        self.resolved.insert(key.to_owned(), value);
+    }
+
     /// The plugin's own keys as they may be shown and stored.
     pub fn written(&self) -> &Map<String, Value> {
         &self.written

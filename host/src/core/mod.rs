@@ -2,11 +2,17 @@
 
 mod chain;
 pub mod config;
+mod coordinator;
 pub mod event;
 mod hash;
 mod kinds;
+mod lanes;
+mod machines;
 mod queue;
+mod runs;
+mod timers;
 pub mod verdict;
 
 pub use chain::{Catalogue, Chain, Fault, FaultKind, Ranks};
+pub use coordinator::Coordinator;
 pub use hash::mix;

@@ -245,11 +245,24 @@ struct OwnedView {
 impl From<&View<'_>> for OwnedView {
     fn from(view: &View<'_>) -> Self {
         Self {
-            plain: view.without_lists(),
+            plain: without_lists(view),
             running: view.running.to_vec(),
             labels: view.labels.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect(),
         }
     }
+}
+
+fn without_lists(view: &View<'_>) -> View<'static> {
+    let mut plain = View::new(view.machine);
+    plain.now = view.now;
+    plain.kind = view.kind;
+    plain.platform = view.platform;
+    plain.free = view.free;
+    plain.slots = view.slots;
+    plain.ran = view.ran;
+    plain.last = view.last;
+    plain.last_ok = view.last_ok;
+    plain
 }
 
 impl OwnedView {
@@ -292,7 +305,8 @@ impl From<&Run<'_>> for OwnedRun {
 
 impl OwnedRun {
     fn borrow(&self) -> Run<'_> {
-        let mut run = Run::new(self.now, self.test, self.machine, self.outcome);
+        let mut run = Run::new(self.test, self.machine, self.outcome);
+        run.now = self.now;
         run.attempt = self.attempt;
         run.exit = self.exit;
         run.wall = self.wall;

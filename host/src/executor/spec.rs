@@ -337,6 +337,22 @@ pub enum Ended {
     Lost(String),
 }
 
+/// One line for people: the note of a run that the host ended.
+impl std::fmt::Display for Ended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exited(status) => write!(f, "exit status {status}"),
+            Self::TimedOut => f.write_str("the test's duration is used up"),
+            Self::Protocol(why) => write!(f, "protocol error: {why}"),
+            Self::Limit(why) => write!(f, "limit exceeded: {why}"),
+            Self::NotStarted(why) => write!(f, "not started: {why}"),
+            Self::Aborted => f.write_str("the test asked for the end of the run"),
+            Self::Cancelled => f.write_str("cancelled"),
+            Self::Lost(why) => write!(f, "machine lost: {why}"),
+        }
+    }
+}
+
 impl Ended {
     /// The exit status to show: that of the test, else -1.
     pub fn exit(&self) -> i32 {
@@ -355,4 +371,10 @@ pub struct Published {
     pub bytes: u64,
     /// SHA-256 of `results`, in hexadecimal digits.
     pub digest: String,
+}
+
+/// Unix time in milliseconds; 0 before 1970.
+pub(crate) fn unix_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
