@@ -7,6 +7,7 @@
 //! There is no pseudo-terminal, no file transfer and no forwarding: a tree travels as a tar stream into a command.
 
 mod process;
+mod ssh;
 mod wake;
 
 use std::fmt;
@@ -18,6 +19,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::executor::spec::MachineSpec;
 pub use process::Process;
+pub use ssh::Ssh;
 pub use wake::Waker;
 
 /// A running command of one transport.
@@ -62,6 +64,9 @@ pub enum Error {
     /// Not now, but perhaps later: nobody listens, no route, the server is not up yet, keys are not in place yet.
     #[error("{0}")]
     Unreachable(String),
+    /// The machine does not let us in; keys may be put in place a little later.
+    #[error("{0}")]
+    Denied(String),
     /// Trying again does not help: a wrong host key, an unreadable key file, a program that does not exist.
     #[error("{0}")]
     Refused(String),
@@ -100,6 +105,7 @@ pub fn connect(spec: &MachineSpec, waker: &Waker) -> Result<Box<dyn Transport>> 
     match &spec.transport {
         model::Transport::Local(_) => Ok(Box::new(Process::local(waker.clone()))),
         model::Transport::Exec(exec) => Ok(Box::new(Process::exec(exec, waker.clone()))),
+        model::Transport::Ssh(ssh) => Ok(Box::new(Ssh::connect(ssh, spec, waker)?)),
         other => Err(Error::Refused(format!("this host does not know the transport {other:?}"))),
     }
 }
