@@ -2,7 +2,10 @@
 
 use std::{env, io::Write as _};
 
-use atex_host::{cli, command, config::{ExitStatus, Surroundings}};
+use atex_host::{
+    cli, command,
+    config::{ExitStatus, Surroundings},
+};
 
 fn main() {
     let status = run().unwrap_or_else(|error| {

@@ -36,9 +36,11 @@ impl Error {
     /// The exit status it ends with: 2 where the user can mend it and nothing was reserved.
     pub fn status(&self) -> ExitStatus {
         match self {
-            Self::Configuration(_) | Self::Plugin(_) | Self::Call(_) | Self::Silent { .. } | Self::RunDir(_) => {
-                ExitStatus::WrongUse
-            }
+            Self::Configuration(_)
+            | Self::Plugin(_)
+            | Self::Call(_)
+            | Self::Silent { .. }
+            | Self::RunDir(_) => ExitStatus::WrongUse,
             // Whoever reads our output has gone: `| head`.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitStatus::Passed,
             Self::Ledger(_) | Self::State(_) | Self::Output(_) | Self::Thread(_) => ExitStatus::HostFailed,

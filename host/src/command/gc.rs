@@ -32,8 +32,14 @@ const RELEASE_LIMIT: Duration = Duration::from_secs(300);
 
 pub(super) fn gc(gc: &cli::Gc, around: &Surroundings, terminal: &Terminal) -> Result<ExitStatus, Error> {
     let state = StateDir::from_environment().map_err(Error::State)?;
-    let mut collector =
-        Collector { around, state: &state, gc, json: terminal.output().format == Format::Json, held: 0, freed: 0 };
+    let mut collector = Collector {
+        around,
+        state: &state,
+        gc,
+        json: terminal.output().format == Format::Json,
+        held: 0,
+        freed: 0,
+    };
     for ledger in ledgers(gc, &state)? {
         collector.ledger(&ledger)?;
     }
@@ -97,7 +103,10 @@ impl Collector<'_> {
     fn pool(&mut self, ledger: &mut Ledger, leases: &[Standing]) -> Result<(), Error> {
         let Some(claim) = leases.first().map(|standing| &standing.claim) else { return Ok(()) };
         let opened = self.provisioner(claim);
-        let listed = opened.as_ref().map_err(ToString::to_string).and_then(|provisioner| list(provisioner, &claim.owner));
+        let listed = opened
+            .as_ref()
+            .map_err(ToString::to_string)
+            .and_then(|provisioner| list(provisioner, &claim.owner));
         for standing in leases {
             let lease = standing.claim.lease.clone();
             let found = match (&opened, &listed) {
@@ -129,7 +138,9 @@ impl Collector<'_> {
     fn provisioner(&self, claim: &Claim) -> Result<Provisioner, Error> {
         let mut libraries = self.gc.libraries.clone();
         let replaced = registry(&libraries, self.state)?.find(Kind::Provisioner, &claim.plugin.name);
-        let named = replaced.is_ok_and(|offer| self.gc.libraries.files.iter().any(|file| same_file(file, offer.library().path())));
+        let named = replaced.is_ok_and(|offer| {
+            self.gc.libraries.files.iter().any(|file| same_file(file, offer.library().path()))
+        });
         if !named {
             let now = open::digest(&claim.plugin.path).unwrap_or_else(|_| "missing".to_owned());
             if now != claim.plugin.sha256 {
@@ -141,7 +152,13 @@ impl Collector<'_> {
             }
             libraries.files.push(claim.plugin.path.clone());
         }
-        let entry = PluginUse::again(&claim.plugin.name, &claim.pool, &claim.base, &claim.configuration, self.around)?;
+        let entry = PluginUse::again(
+            &claim.plugin.name,
+            &claim.pool,
+            &claim.base,
+            &claim.configuration,
+            self.around,
+        )?;
         open::provisioner(&registry(&libraries, self.state)?, &entry)
     }
 
@@ -162,7 +179,12 @@ impl Collector<'_> {
             for one in held {
                 let run = one.mark.rsplit('/').nth(1).unwrap_or_default();
                 if alive.iter().any(|alive| alive == run) && !self.gc.force {
-                    self.say("alive", &one.id, pool.name(), "its run is alive; --force frees it all the same")?;
+                    self.say(
+                        "alive",
+                        &one.id,
+                        pool.name(),
+                        "its run is alive; --force frees it all the same",
+                    )?;
                     continue;
                 }
                 match provisioner.release(&one.id, &Call::within(RELEASE_LIMIT)) {
@@ -231,9 +253,11 @@ fn list(provisioner: &Provisioner, owner: &str) -> Result<Vec<Held>, String> {
         return Err("its plugin cannot list what is held".to_owned());
     }
     let (asked, owner) = (provisioner.clone(), owner.to_owned());
-    open::within(LIST_LIMIT, "the plugin's list".to_owned(), move || asked.list(&owner, &Call::within(LIST_LIMIT)))
-        .map_err(|error| error.to_string())?
-        .map_err(|error| error.to_string())
+    open::within(LIST_LIMIT, "the plugin's list".to_owned(), move || {
+        asked.list(&owner, &Call::within(LIST_LIMIT))
+    })
+    .map_err(|error| error.to_string())?
+    .map_err(|error| error.to_string())
 }
 
 fn free(provisioner: &Provisioner, standing: &Standing, listed: &Result<Vec<Held>, String>) -> Found {
@@ -245,7 +269,9 @@ fn free(provisioner: &Provisioner, standing: &Standing, listed: &Result<Vec<Held
             if ours.is_empty() {
                 return absent(standing);
             }
-            ours.iter().try_for_each(|held| release(provisioner, &held.id)).map_or_else(Found::Held, |()| Found::Freed)
+            ours.iter()
+                .try_for_each(|held| release(provisioner, &held.id))
+                .map_or_else(Found::Held, |()| Found::Freed)
         }
         Err(why) => match &standing.machine {
             Some(machine) => release(provisioner, machine).map_or_else(Found::Held, |()| Found::Freed),
@@ -262,7 +288,9 @@ fn absent(standing: &Standing) -> Found {
     match standing.state {
         State::Held | State::Releasing if standing.machine.is_some() => Found::Gone,
         _ if left == 0 => Found::Gone,
-        _ => Found::Held(format!("nothing is there yet, but its reservation was cut off; look again in {left} s")),
+        _ => Found::Held(format!(
+            "nothing is there yet, but its reservation was cut off; look again in {left} s"
+        )),
     }
 }
 

@@ -25,7 +25,11 @@ use super::Error;
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Opens the libraries of a command.
-pub(super) fn registry(libraries: &Libraries, strict: bool, state: &StateDir) -> Result<Arc<Registry>, Error> {
+pub(super) fn registry(
+    libraries: &Libraries,
+    strict: bool,
+    state: &StateDir,
+) -> Result<Arc<Registry>, Error> {
     let trust = if strict { Trust::Strict } else { Trust::Warn };
     let path = std::env::join_paths(&libraries.directories).ok();
     let search = Search::new(libraries.files.clone(), path.as_deref(), trust);

@@ -12,7 +12,9 @@ use std::{
 
 use indicatif::ProgressBar;
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::{Layer as _, fmt::MakeWriter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing_subscriber::{
+    Layer as _, fmt::MakeWriter, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
 
 use crate::{cli, config::Secrets};
 
@@ -111,12 +113,9 @@ impl Terminal {
 }
 
 fn open_log(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(|error| io::Error::new(error.kind(), format!("cannot write the log {}: {error}", path.display())))
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path).map_err(|error| {
+        io::Error::new(error.kind(), format!("cannot write the log {}: {error}", path.display()))
+    })
 }
 
 /// Replaces secrets in whole messages: a message is one `write`.

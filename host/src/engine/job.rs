@@ -6,7 +6,11 @@ use indexmap::IndexMap;
 
 use crate::{
     config::PluginUse,
-    core::{Chain, config::{Config, TestPlan}, event::PlatformId},
+    core::{
+        Chain,
+        config::{Config, TestPlan},
+        event::PlatformId,
+    },
     executor::spec::{Site, TestSpec},
     plugin::Provisioner,
     store::PluginFile,
