@@ -18,13 +18,14 @@ mod inbox;
 mod intake;
 mod job;
 pub mod names;
+mod output;
 mod packages;
 mod phases;
+pub mod result;
 mod session;
 mod setup;
-mod output;
-pub mod result;
 pub mod spec;
+mod untar;
 mod upload;
 mod worker;
 
