@@ -215,7 +215,10 @@ fn no_color_is_asked_only_where_nothing_is_said() {
 fn wrong_use_is_one_good_line() {
     let table: [(&[&str], &str); 21] = [
         (&["--spares", "-1"], "--spares <N>: -1 is not in 0..=4294967295"),
-        (&["--seed", "99999999999999999999"], "--seed <N>: expected a smaller number, found \"99999999999999999999\""),
+        (
+            &["--seed", "99999999999999999999"],
+            "--seed <N>: expected a smaller number, found \"99999999999999999999\"",
+        ),
         (&["--slotz", "2"], "unexpected argument '--slotz' found; a similar argument exists: '--slots'"),
         (&["tree", "tree2"], "unexpected argument 'tree2' found"),
         (&["discovr"], "there is neither a command nor a directory \"discovr\"; did you mean `discover`?"),

@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::path::{Path as FilePath, PathBuf};
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -10,6 +11,7 @@ use super::error::{ConfigError, Source};
 use super::expand::{self, Forms, Lookup};
 use super::file::File;
 use super::path::Path;
+use super::place::{Place, Script};
 use super::secret::Secrets;
 use super::trust;
 use super::yaml::{self, Part};
@@ -20,12 +22,8 @@ const FILE_NAME: &str = "atex.yaml";
 /// A configuration in all its forms.
 #[derive(Debug)]
 pub(crate) struct Document {
-    /// Where it was read from; `None` if there is none.
-    pub(crate) file: Option<PathBuf>,
-    /// The text of the file, for positions in errors; empty if the document comes from run.json.
-    text: String,
-    /// Whether it came from run.json.
-    recorded: bool,
+    /// The file it comes from; `None` if there is none.
+    script: Option<Arc<Script>>,
     /// Both forms, of the same shape.
     pub(crate) forms: Forms,
     /// The resolved form, typed.
@@ -36,9 +34,7 @@ impl Document {
     /// No configuration.
     pub(crate) fn none() -> Self {
         Self {
-            file: None,
-            text: String::new(),
-            recorded: false,
+            script: None,
             forms: Forms { written: Value::Null, resolved: Value::Null },
             content: File::default(),
         }
@@ -77,7 +73,8 @@ impl Document {
         lookup: Lookup<'_>,
         secrets: &mut Secrets,
     ) -> Result<Self, ConfigError> {
-        let mut document = Self { file, recorded: true, ..Self::none() };
+        let script = file.map(|file| Arc::new(Script { file, text: String::new() }));
+        let mut document = Self { script, ..Self::none() };
         document.fill(written, lookup, secrets)?;
         Ok(document)
     }
@@ -92,7 +89,7 @@ impl Document {
         let raw = yaml::parse(&text).map_err(|error| {
             ConfigError::new(error.message).in_source(Source::File(file.clone(), error.position))
         })?;
-        let mut document = Self { file: Some(file), text, ..Self::none() };
+        let mut document = Self { script: Some(Arc::new(Script { file, text })), ..Self::none() };
         if !trusted {
             trust::check(&raw).map_err(|error| document.located(error, Part::Value))?;
         }
@@ -124,9 +121,26 @@ impl Document {
 
     /// `error`, whose path is one of this document, with the file and the line.
     pub(crate) fn located(&self, error: ConfigError, part: Part) -> ConfigError {
-        let Some(file) = &self.file else { return error };
-        let position = yaml::locate(&self.text, error.path().steps(), part).filter(|_| !self.recorded);
-        error.in_source(Source::File(file.clone(), position))
+        match &self.script {
+            None => error,
+            Some(script) => {
+                let source = script.source(error.path(), part);
+                error.in_source(source)
+            }
+        }
+    }
+
+    /// The file it comes from.
+    pub(crate) fn file(&self) -> Option<&FilePath> {
+        self.script.as_ref().map(|script| script.file.as_path())
+    }
+
+    /// Where the value at `path` stands.
+    pub(crate) fn place(&self, path: &Path) -> Place {
+        match &self.script {
+            None => Place::Default,
+            Some(script) => Place::File { script: Arc::clone(script), path: path.clone() },
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use super::error::{ConfigError, Source};
 use super::expand::{self, Forms, Lookup};
 use super::file::{NoHost, PolicyEntry, PoolEntry, PoolHost, ReporterEntry, ReporterHost};
 use super::path::Path;
+use super::place::Place;
 use super::plan::{HostOptions, Pool, Reporter};
 use super::secret::{PluginUse, Secrets};
 use super::spec::Spec;
@@ -35,6 +36,7 @@ pub(crate) struct Raw<'a> {
     pub(crate) resolved: &'a Value,
     /// Where relative paths in it start.
     pub(crate) base: &'a FilePath,
+    pub(crate) place: Place,
 }
 
 impl Raw<'_> {
@@ -45,7 +47,7 @@ impl Raw<'_> {
         let name = name.unwrap_or(plugin);
         checks::pool(name).map_err(|message| ConfigError::new(message).at(at_name))?;
         let (written, resolved) = (own_keys(self.written, host_keys), own_keys(self.resolved, host_keys));
-        Ok(PluginUse::new(plugin, name, self.base, written, resolved))
+        Ok(PluginUse::new(plugin, name, self.base, written, resolved).at(self.place.clone()))
     }
 
     /// A pool; `shared` is its key under `provisioners:`, if it has one.
@@ -105,6 +107,7 @@ pub(crate) fn bare_reporter(plugin: &str, base: &FilePath) -> Result<Reporter, C
 /// A `SPEC` of an option, in both forms.
 pub(crate) struct Given<'a> {
     option: &'static str,
+    index: usize,
     forms: Forms,
     base: &'a FilePath,
 }
@@ -113,23 +116,24 @@ impl<'a> Given<'a> {
     /// With `recorded`, the spec comes from run.json and is in its written form; otherwise it means itself.
     pub(crate) fn new(
         option: &'static str,
+        index: usize,
         spec: &Spec,
         base: &'a FilePath,
         recorded: Option<Lookup<'_>>,
         secrets: &mut Secrets,
     ) -> Result<Self, ConfigError> {
-        let value = Value::Object(spec.keys().clone());
+        let value = spec.value();
         let forms = match recorded {
-            Some(lookup) => expand::expand(&value, lookup, secrets),
-            None => expand::literal(&value, secrets),
+            Some(lookup) => expand::expand(value, lookup, secrets),
+            None => expand::literal(value, secrets),
         };
         let forms = forms.map_err(|error| error.in_source(Source::Argument(option.to_owned())))?;
-        Ok(Self { option, forms, base })
+        Ok(Self { option, index, forms, base })
     }
 
     /// The spec as it may be stored.
     pub(crate) fn written(&self) -> Spec {
-        Spec::with_keys(self.forms.written.as_object().cloned().unwrap_or_default())
+        Spec::with_value(self.forms.written.clone())
     }
 
     /// Reads the host's keys and lets `make` build what the option stands for.
@@ -138,7 +142,12 @@ impl<'a> Given<'a> {
         secrets: &Secrets,
         make: impl FnOnce(&Raw<'_>, &E) -> Result<T, ConfigError>,
     ) -> Result<T, ConfigError> {
-        let raw = Raw { written: &self.forms.written, resolved: &self.forms.resolved, base: self.base };
+        let raw = Raw {
+            written: &self.forms.written,
+            resolved: &self.forms.resolved,
+            base: self.base,
+            place: Place::Option { name: self.option, index: self.index },
+        };
         let entry = de::from_value::<E>(raw.resolved)
             .map_err(|fault| ConfigError::from(fault).map_text(|text| secrets.mask(text).into_owned()));
         entry

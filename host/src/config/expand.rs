@@ -56,6 +56,16 @@ pub(crate) fn has_reference(text: &str) -> bool {
     std::iter::from_fn(|| pieces.next_piece()).any(|piece| !matches!(piece, Ok(Piece::Text(_))))
 }
 
+/// Whether all of a written form comes from variables, so that nothing of the value stands in it.
+pub(crate) fn is_only_references(text: &str) -> bool {
+    let mut pieces = Pieces { rest: text };
+    std::iter::from_fn(|| pieces.next_piece()).all(|piece| match piece {
+        Ok(Piece::Variable { default, .. }) => default.is_none_or(str::is_empty),
+        Ok(Piece::Secret(_) | Piece::Redacted) => true,
+        Ok(Piece::Text(_)) | Err(_) => false,
+    })
+}
+
 /// Whether a key says that its value is secret: `token`, `api-token`, `PASSWORD`, `secrets`, `key-data`, ...
 pub(crate) fn is_secret_key(key: &str) -> bool {
     const LAST_WORDS: [&str; 8] =

@@ -5,6 +5,7 @@
 //! findings back through [`RunPlan::with_plans`] and [`RunPlan::with_plan_pool`].
 
 mod checks;
+mod conceal;
 mod de;
 mod document;
 mod entries;
@@ -14,7 +15,9 @@ mod expand;
 mod file;
 pub mod options;
 mod path;
+mod place;
 pub mod plan;
+mod platforms;
 mod resolve;
 pub mod secret;
 pub mod spec;
@@ -30,7 +33,7 @@ pub use file::schema;
 pub use path::{Path, Step};
 pub use plan::{
     AdjustRule, Dialect, HostOptions, Libraries, Limits, Origin, Permissions, PlanChoice, Platform, Pool,
-    PoolChoice, Reporter, RunDirectory, RunPlan, Selection, Upload,
+    PoolChoice, Reporter, RunDirectory, RunPlan, Selection, Upload, local_refused,
 };
 pub use resolve::{check_patterns, check_plugin_name, libraries, plan, plan_again, reporters};
 pub use secret::{PluginUse, Secrets, Text};

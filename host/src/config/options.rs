@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::expand::is_variable;
 use super::plan::Dialect;
@@ -157,6 +158,19 @@ pub struct RunOptions {
     /// Run tests on this box if a plan says so: they can wreck it
     #[arg(long, help_heading = "Permissions")]
     pub allow_local: bool,
+}
+
+impl RunOptions {
+    /// The keys of the `index`th use of one of the options that name plugins, to redact them.
+    pub(crate) fn stored_keys(&mut self, option: &str, index: usize) -> Option<&mut Value> {
+        let specs = match option {
+            "--provisioner" => &mut self.provisioner,
+            "--policy" => &mut self.policy,
+            "--reporter" => &mut self.reporter,
+            _ => return None,
+        };
+        specs.get_mut(index).map(Spec::value_mut)
+    }
 }
 
 /// Where plugins come from.

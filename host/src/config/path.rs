@@ -36,6 +36,12 @@ impl Path {
         self.step(Step::Index(index))
     }
 
+    /// The path of what is at `inner` below the value at this path.
+    #[must_use]
+    pub fn join(&self, inner: &Self) -> Self {
+        Self(self.0.iter().chain(&inner.0).cloned().collect())
+    }
+
     /// This path with `step` before it.
     pub fn prepend(&mut self, step: Step) {
         self.0.insert(0, step);

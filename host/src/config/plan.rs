@@ -329,6 +329,24 @@ impl RunPlan {
     }
 }
 
+impl Platform {
+    /// No pool, no run: what to say of a platform that no machine can come for.
+    pub fn no_pool(&self) -> ConfigError {
+        ConfigError::new(format!("nothing says where the machines of platform {:?} come from", self.name)).help(
+            "name a pool with `--provisioner local` (this box) or another plugin, under `provisioners:` in atex.yaml, \
+             or in the plan's `provision`",
+        )
+    }
+}
+
+/// What to say of a plan with `how: local` unless [`Permissions::local`]: tests can wreck the box.
+pub fn local_refused(plan: &str) -> ConfigError {
+    ConfigError::new(format!(
+        "the plan {plan} wants to run its tests on this box (`how: local`), and tests can wreck it"
+    ))
+    .help("say yes with --allow-local, or name other machines with --provisioner")
+}
+
 fn split(platform: &Platform, plans: Vec<String>) -> Vec<Platform> {
     let bind = |name: String, plans: PlanChoice| Platform { name, plans, ..platform.clone() };
     let name = platform.name.clone();
@@ -451,5 +469,14 @@ mod tests {
         assert_eq!(plan.platforms[1].pools, PoolChoice::Listed(vec![0]));
         assert_eq!(plan.platforms[2].pools, PoolChoice::Listed(vec![1]));
         assert_eq!(plan.without_pool(), None);
+    }
+
+    #[test]
+    fn a_missing_pool_is_told_with_three_ways_to_name_one() {
+        let line = platform("a").no_pool().to_string();
+        for way in ["--provisioner local", "`provisioners:` in atex.yaml", "`provision`"] {
+            assert!(line.contains(way), "{line}");
+        }
+        assert!(local_refused("/plans/x").to_string().contains("--allow-local"));
     }
 }

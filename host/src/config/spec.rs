@@ -18,27 +18,30 @@ use super::yaml;
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Spec {
-    keys: Map<String, Value>,
+    /// A mapping.
+    value: Value,
 }
 
 impl Spec {
-    /// All keys, `use` included.
-    pub fn keys(&self) -> &Map<String, Value> {
-        &self.keys
+    /// A mapping with all keys, `use` included.
+    pub fn value(&self) -> &Value {
+        &self.value
     }
 
-    /// The same plugin with other keys.
-    pub(crate) fn with_keys(keys: Map<String, Value>) -> Self {
-        Self { keys }
+    /// The same, to change values in it.
+    pub(crate) fn value_mut(&mut self) -> &mut Value {
+        &mut self.value
+    }
+
+    /// The same plugin with other values.
+    pub(crate) fn with_value(value: Value) -> Self {
+        Self { value }
     }
 
     fn whole(text: &str) -> Result<Self, String> {
         let value = yaml::parse(text).map_err(|error| error.message)?;
-        let Value::Object(keys) = value else {
-            return Err("expected a mapping as in `{use: NAME}`".to_owned());
-        };
-        match keys.get("use") {
-            Some(Value::String(_)) => Ok(Self { keys }),
+        match value.get("use") {
+            Some(Value::String(_)) => Ok(Self { value }),
             _ => Err("the mapping says no plugin; write `{use: NAME, ...}`".to_owned()),
         }
     }
@@ -46,7 +49,7 @@ impl Spec {
 
 impl fmt::Debug for Spec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.keys.keys()).finish()
+        f.debug_set().entries(self.value.as_object().into_iter().flat_map(Map::keys)).finish()
     }
 }
 
@@ -73,7 +76,7 @@ impl FromStr for Spec {
                 return Err(format!("the key {key:?} is given twice"));
             }
         }
-        Ok(Self { keys })
+        Ok(Self { value: Value::Object(keys) })
     }
 }
 
@@ -149,7 +152,7 @@ mod tests {
     use super::*;
 
     fn keys(text: &str) -> Result<Value, String> {
-        text.parse::<Spec>().map(|spec| Value::Object(spec.keys))
+        text.parse::<Spec>().map(|spec| spec.value)
     }
 
     #[test]
@@ -209,7 +212,7 @@ mod tests {
         #[test]
         fn no_text_panics(text in "[a,=\\[\\]{}'\"\\\\ é:1]{0,30}") {
             if let Ok(spec) = text.parse::<Spec>() {
-                prop_assert!(spec.keys.get("use").is_some_and(Value::is_string));
+                prop_assert!(spec.value.get("use").is_some_and(Value::is_string));
             }
         }
     }

@@ -10,7 +10,12 @@ mod lanes;
 mod machines;
 mod queue;
 mod runs;
+pub mod simulate;
+#[cfg(test)]
+mod testing;
 mod timers;
+#[cfg(test)]
+mod trials;
 pub mod verdict;
 
 pub use chain::{Catalogue, Chain, Fault, FaultKind, Ranks};

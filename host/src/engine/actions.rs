@@ -58,7 +58,11 @@ impl Engine {
         let intent = Entry::Intent { claim: Box::new(self.make_claim(&lease, pool)) };
         if let Err(error) = self.chronicle.write_down(&lease.id, intent) {
             self.warn(format!("no machine is asked for: {error}"));
-            self.pending.push_back(Event::ReserveFailed { lease: number, refusal: Refusal::Final, certain: true });
+            self.pending.push_back(Event::ReserveFailed {
+                lease: number,
+                refusal: Refusal::Final,
+                certain: true,
+            });
             return;
         }
         let timeout = Duration::from_secs(lease.timeout_s);
@@ -70,11 +74,13 @@ impl Engine {
     }
 
     fn make_lease(&self, pool: PoolId, platform: PlatformId) -> Lease {
-        let (pool, platform) = (&self.job.pools[usize::from(pool)], &self.job.platforms[usize::from(platform)]);
+        let (pool, platform) =
+            (&self.job.pools[usize::from(pool)], &self.job.platforms[usize::from(platform)]);
         let id = format!("a{}", Uuid::now_v7());
         let mut lease = Lease::new(id, &self.job.run, &self.job.owner);
         lease.platform.clone_from(&platform.name);
-        lease.context = platform.context.iter().map(|(name, values)| (name.clone(), values.clone())).collect();
+        lease.context =
+            platform.context.iter().map(|(name, values)| (name.clone(), values.clone())).collect();
         lease.require.clone_from(&platform.require);
         lease.timeout_s = pool.reserve_timeout.as_secs().max(1);
         lease.lifetime_s = self.job.lifetime.as_secs().max(1);
@@ -89,7 +95,8 @@ impl Engine {
             lease: lease.id.clone(),
             pool: pool.name().to_owned(),
             plugin: pool.plugin.clone(),
-            configuration: pool.configuration.clone(),
+            configuration: pool.written.written().clone(),
+            base: pool.written.base.clone(),
             settle_s: pool.provisioner.settle().as_secs(),
             directory: self.job.directory.clone(),
             at: chronicle::unix_ms(),
@@ -242,7 +249,9 @@ impl Engine {
         let platform = |platform: PlatformId| &self.job.platforms[usize::from(platform)].name;
         let machine = |lease: LeaseId| self.machines.get(&lease).map_or("", Machine::id);
         let text = match trouble {
-            Trouble::PoolGivenUp { pool: at } => format!("pool {}: given up, no more machines are asked of it", pool(at)),
+            Trouble::PoolGivenUp { pool: at } => {
+                format!("pool {}: given up, no more machines are asked of it", pool(at))
+            }
             Trouble::PlatformGivenUp { platform: at } => {
                 format!("platform {}: given up, too many set-ups in a row failed", platform(at))
             }
@@ -255,7 +264,10 @@ impl Engine {
                 format!("machine {lease} ({}): put aside, tests keep failing on it", machine(lease))
             }
             Trouble::MachineSilent { lease } => {
-                format!("machine {lease} ({}): no word about a test long after its limit, taken for dead", machine(lease))
+                format!(
+                    "machine {lease} ({}): no word about a test long after its limit, taken for dead",
+                    machine(lease)
+                )
             }
             Trouble::LeaseUncertain { lease } => {
                 format!("machine {lease}: it is not known whether the provider still holds something for it")
@@ -287,7 +299,11 @@ impl Engine {
             platform: machine.platform,
             pool: self.job.pools[usize::from(machine.pool)].name().to_owned(),
             machine: machine.id().to_owned(),
-            facts: if change == MachineChange::Ready { machine.facts.clone() } else { std::collections::BTreeMap::new() },
+            facts: if change == MachineChange::Ready {
+                machine.facts.clone()
+            } else {
+                std::collections::BTreeMap::new()
+            },
             note,
         };
         self.chronicle.tell(What::Machine(record));

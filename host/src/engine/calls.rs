@@ -118,11 +118,12 @@ impl Calls {
         run: impl FnOnce() -> Result<T, CallError> + Send + 'static,
     ) {
         let inbox = self.inbox.clone();
-        let thread =
-            thread::Builder::new().name(format!("{call} {number}")).stack_size(STACK_BYTES).spawn(move || {
+        let thread = thread::Builder::new().name(format!("{call} {number}")).stack_size(STACK_BYTES).spawn(
+            move || {
                 // If nobody listens any more, the run is over.
                 let _over = inbox.send(Input::Call(number, answer(run().map_err(Failure::Plugin))));
-            });
+            },
+        );
         if let Err(error) = thread {
             let _over = self.inbox.send(Input::Call(number, answer(Err(Failure::NoThread(error)))));
         }

@@ -12,7 +12,9 @@ use crate::store::{Entry, Journal, Ledger, LedgerError, Record, What};
 
 /// Unix time in milliseconds.
 pub(crate) fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Journal and ledger of one run.

@@ -87,7 +87,10 @@ impl Engine {
                 self.on_setup_failed(number, format!("it cannot be reached: {reason}"));
             }
             Link::HandingBack(_) => {
-                tracing::warn!("machine {number} ({}): lost while it was handed back: {reason}", machine.id());
+                tracing::warn!(
+                    "machine {number} ({}): lost while it was handed back: {reason}",
+                    machine.id()
+                );
                 self.call_release(number);
             }
             Link::Up(_) => {
@@ -123,13 +126,17 @@ impl Engine {
         self.chronicle.tell(What::Finished(Box::new(record)));
         self.feed(event_of(&report, class));
         if report.ended == Ended::Aborted {
-            self.warn(format!("test {} asked for the end of the run", self.job.tests[running.test as usize].name));
+            self.warn(format!(
+                "test {} asked for the end of the run",
+                self.job.tests[running.test as usize].name
+            ));
             self.feed(Event::Stop { level: crate::core::event::Shutdown::Finish, signal: 0 });
         }
     }
 
     fn record_of(&self, report: &RunReport, running: super::Running) -> Execution {
-        let relative = |path: &std::path::Path| path.strip_prefix(&self.job.directory).unwrap_or(path).to_owned();
+        let relative =
+            |path: &std::path::Path| path.strip_prefix(&self.job.directory).unwrap_or(path).to_owned();
         let published = report.artifacts.as_ref();
         Execution {
             execution: report.execution,
@@ -172,7 +179,9 @@ impl Engine {
             }
             Returned::Confirm(true) => self.on_gone(number, Event::Absent { lease: number }),
             Returned::Confirm(false) => {
-                tracing::warn!("machine {number}: its absence could not be confirmed; `atex-host gc` looks again");
+                tracing::warn!(
+                    "machine {number}: its absence could not be confirmed; `atex-host gc` looks again"
+                );
             }
         }
     }

@@ -5,7 +5,12 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 use indexmap::IndexMap;
 
 use crate::{
-    core::{Chain, config::{Config, TestPlan}, event::PlatformId},
+    config::PluginUse,
+    core::{
+        Chain,
+        config::{Config, TestPlan},
+        event::PlatformId,
+    },
     executor::spec::{Site, TestSpec},
     plugin::Provisioner,
     store::PluginFile,
@@ -43,7 +48,7 @@ pub(crate) struct Pool {
     pub(crate) provisioner: Provisioner,
     pub(crate) plugin: PluginFile,
     /// As it was written: for the ledger.
-    pub(crate) configuration: serde_json::Value,
+    pub(crate) written: PluginUse,
     pub(crate) reserve_timeout: Duration,
     pub(crate) slots: u16,
     /// Host keys that were accepted for its machines.

@@ -93,7 +93,8 @@ mod tests {
     #[test]
     fn facts_are_compared_by_the_rules_of_fmf() {
         let facts = Facts::from([("distro".into(), "rhel-9.6".into()), ("arch".into(), "x86_64".into())]);
-        let check = |name: &str, wanted: &str| misfit(&BTreeMap::from([(name.into(), wanted.into())]), &facts);
+        let check =
+            |name: &str, wanted: &str| misfit(&BTreeMap::from([(name.into(), wanted.into())]), &facts);
         assert_eq!(check("distro", "rhel-9"), None);
         assert_eq!(check("distro", "rhel-9.6"), None);
         assert_eq!(check("distro", "rhel-10").unwrap(), "distro should be rhel-10, and is rhel-9.6");

@@ -232,7 +232,9 @@ impl Engine {
         }
         for reporter in std::mem::take(&mut self.reporters_left) {
             self.tally.reporter_failed();
-            tracing::error!("reporter {reporter} was not through in time; `atex-host report` goes on from where it stopped");
+            tracing::error!(
+                "reporter {reporter} was not through in time; `atex-host report` goes on from where it stopped"
+            );
         }
         if !self.chronicle.is_complete() {
             self.tally.journal_failed();

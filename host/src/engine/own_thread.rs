@@ -60,9 +60,7 @@ impl OwnThread {
     pub(crate) fn start(name: &str, policy: Box<dyn Policy>, limit: Duration) -> std::io::Result<Self> {
         let (asks, asked) = mpsc::channel();
         let (tell, answers) = mpsc::channel();
-        thread::Builder::new()
-            .name(format!("policy {name}"))
-            .spawn(move || serve(policy, &asked, &tell))?;
+        thread::Builder::new().name(format!("policy {name}")).spawn(move || serve(policy, &asked, &tell))?;
         Ok(Self { name: name.to_owned(), asks, answers, limit, silent: Cell::new(false) })
     }
 
@@ -382,7 +380,8 @@ mod tests {
     fn a_policy_that_blocks_is_left_behind_and_never_asked_again() {
         let gate = Arc::new((Mutex::new(false), Condvar::new()));
         let mut policy =
-            OwnThread::start("stubborn", Box::new(Stubborn(gate.clone())), Duration::from_millis(50)).unwrap();
+            OwnThread::start("stubborn", Box::new(Stubborn(gate.clone())), Duration::from_millis(50))
+                .unwrap();
         assert!(policy.wants().rank);
         let mut ranks = vec![];
         policy.rank(7, &[Queued::first(3)], &mut ranks).unwrap();

@@ -25,7 +25,11 @@ pub(crate) struct Policies {
 
 impl Policies {
     /// Moves each chain to a thread called `policies N`. `names`: of each chain's policies, by position.
-    pub(crate) fn start(chains: Vec<Chain>, names: &[Vec<String>], inbox: &Sender<Input>) -> io::Result<Self> {
+    pub(crate) fn start(
+        chains: Vec<Chain>,
+        names: &[Vec<String>],
+        inbox: &Sender<Input>,
+    ) -> io::Result<Self> {
         let mut senders = Vec::new();
         for (number, chain) in chains.into_iter().enumerate() {
             let (ask, asked) = mpsc::channel();

@@ -16,8 +16,8 @@ use serde_json::json;
 
 use crate::{
     core::{event::TestId, verdict::Verdict},
-    text::printable,
     store::{Class, Ended, Execution, MachineChange, Record, RunFile, What},
+    text::printable,
 };
 
 use super::Follower;
@@ -206,15 +206,13 @@ impl Console {
                 self.line(&format!("  and {more} more"))?;
             }
         }
-        let mut line = format!(
-            "\n{} tests in {}: {} passed",
-            self.run.tests.len(),
-            seconds(took),
-            ended.passed
-        );
-        for (count, what) in
-            [(self.warned, "of them with a warning"), (ended.failed, "failed"), (ended.infra, "without a verdict")]
-        {
+        let mut line =
+            format!("\n{} tests in {}: {} passed", self.run.tests.len(), seconds(took), ended.passed);
+        for (count, what) in [
+            (self.warned, "of them with a warning"),
+            (ended.failed, "failed"),
+            (ended.infra, "without a verdict"),
+        ] {
             if count > 0 {
                 line.push_str(&format!(", {count} {what}"));
             }

@@ -111,7 +111,8 @@ mod tests {
         let (inbox, inputs) = mpsc::channel();
         let wake = start("x", Box::new(Collect(seen)), path, 0, inbox).unwrap();
         for at in 1..=3 {
-            let what = if at == 3 { What::Ended(Ended::default()) } else { What::Warning { text: "w".into() } };
+            let what =
+                if at == 3 { What::Ended(Ended::default()) } else { What::Warning { text: "w".into() } };
             journal.append(&Record { at, what }).unwrap();
             let _awake_already = wake.try_send(());
         }

@@ -9,7 +9,9 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc};
 use atex_plugin_api::{
     Facts,
     host_side::ReportEvent,
-    reporter::{self as api, Finished, MachineEvent, Promised, RunEnded, RunStarted, TestEvent, Verdict as Word},
+    reporter::{
+        self as api, Finished, MachineEvent, Promised, RunEnded, RunStarted, TestEvent, Verdict as Word,
+    },
 };
 use serde_json::Value;
 
@@ -73,7 +75,11 @@ impl PluginReporter {
     }
 
     fn platform(&self, platform: u16) -> String {
-        self.run.platforms.get(usize::from(platform)).map(|platform| platform.name.clone()).unwrap_or_default()
+        self.run
+            .platforms
+            .get(usize::from(platform))
+            .map(|platform| platform.name.clone())
+            .unwrap_or_default()
     }
 
     fn machine(&mut self, at: u64, machine: &Machine) -> Result<(), String> {
@@ -98,7 +104,14 @@ impl PluginReporter {
         told
     }
 
-    fn started(&mut self, at: u64, execution: u64, test: TestId, lease: LeaseId, attempt: u16) -> Result<(), String> {
+    fn started(
+        &mut self,
+        at: u64,
+        execution: u64,
+        test: TestId,
+        lease: LeaseId,
+        attempt: u16,
+    ) -> Result<(), String> {
         let (platform, name) = self.names(test);
         let mut event = TestEvent::default();
         event.at = at;
@@ -185,8 +198,10 @@ impl Follower for PluginReporter {
                 let mut test = Promised::default();
                 test.platform = self.platform(of_run.platform);
                 test.test.clone_from(&of_run.name);
-                test.metadata =
-                    keys.iter().filter_map(|key| Some((key.clone(), (self.metadata)(number, key)?))).collect();
+                test.metadata = keys
+                    .iter()
+                    .filter_map(|key| Some((key.clone(), (self.metadata)(number, key)?)))
+                    .collect();
                 promised.push(test);
             }
             self.tell(ReportEvent::Promised(&promised))?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::super::plan::{PlanChoice, Platform, PoolChoice, Upload};
 use super::*;
 
 /// A tree on disk with a configuration, and a place from which it is used.
@@ -468,6 +469,55 @@ fn secrets_that_were_written_out_are_not_stored() {
         line.contains("provisioners.lab.password: this secret was written out in the configuration"),
         "{line}"
     );
+}
+
+#[test]
+fn what_a_schema_marks_is_secret_from_then_on() {
+    use atex_plugin_api::describe::Kind;
+    let yaml = "
+provisioners: {lab: {use: acme, pins: [hunter2, '${secret:PASS}'], plain: hunter2x}}
+reporters: [{use: web, pin: hunter3}]
+";
+    let fixture = Fixture::named(yaml)
+        .variable("PASS", "hunter4")
+        .with(|options| options.policy = specs(&["order", "order,pin=hunter5"]));
+    let plan = fixture.plan().conceal(|kind, name| match (kind, name) {
+        (Kind::Provisioner, "acme") => Some(json!({"properties": {"pins": {"items": {"x-secret": true}}}})),
+        (Kind::Reporter, "web") | (Kind::Policy, "order") => {
+            Some(json!({"properties": {"pin": {"x-secret": true}}}))
+        }
+        _ => None,
+    });
+    assert_eq!(plan.pools[0].provisioner.expose()["pins"], json!(["hunter2", "hunter4"]));
+    assert_eq!(plan.pools[0].provisioner.written()["pins"], json!(["${redacted:}", "${secret:PASS}"]));
+    assert_eq!(plan.origin.configuration["provisioners"]["lab"]["plain"], "hunter2x");
+    assert_eq!(plan.secrets.mask("hunter2 hunter3 hunter4 hunter5"), "*** *** *** ***");
+    let stored = serde_json::to_string(&plan.origin).unwrap().replace("hunter2x", "");
+    assert!(!stored.contains("hunter"), "{stored}");
+    assert!(!format!("{plan:?}").replace("hunter2x", "").contains("hunter"));
+}
+
+#[test]
+fn what_a_plugin_says_is_blamed_on_the_line_of_its_entry() {
+    let fixture = Fixture::named("provisioners:\n  lab: {use: ssh}\n")
+        .with(|options| options.policy = specs(&["order"]));
+    let plan = fixture.plan();
+    let line = plan.pools[0].provisioner.blame("no hosts").to_string();
+    assert!(line.ends_with("atex.yaml:2:8: provisioners.lab: no hosts"), "{line}");
+    assert_eq!(plan.policies[0][0].blame("no key").to_string(), "--policy: no key");
+    assert_eq!(plan.reporters[0].plugin.blame("no").to_string(), "no");
+}
+
+#[test]
+fn uses_of_one_plugin_have_names_of_their_own() {
+    let yaml = "policies: [{use: order, by: a}, {use: order, by: b}, {use: shuffle, name: order}]\nold-results: jsonl\n";
+    let plan = Fixture::named(yaml).with(|options| options.reporter = specs(&["jsonl,path=x"])).plan();
+    assert_eq!(
+        plan.policies[0].iter().map(|it| it.name.as_str()).collect::<Vec<_>>(),
+        ["order", "order-2", "order-3"]
+    );
+    assert_eq!(plan.reporters[1].plugin.name, "jsonl-2");
+    assert_eq!(plan.old_results.unwrap().plugin.name, "jsonl-3");
 }
 
 #[test]

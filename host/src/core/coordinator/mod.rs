@@ -85,7 +85,6 @@ struct ChainState {
     ranks: bool,
     prefers: bool,
     judges: bool,
-    notes: bool,
     /// It missed a deadline and has not answered since: it is not asked.
     silent: bool,
     /// Per policy: when it wants to be woken, and when its timer is set.
@@ -106,7 +105,6 @@ impl ChainState {
             ranks: any(|wants| wants.rank),
             prefers: any(|wants| wants.prefer),
             judges: any(|wants| wants.judge),
-            notes: any(|wants| wants.notes),
             silent: false,
             wakes: vec![(None, Ms::MAX); shape.wants.len()],
         }
@@ -302,9 +300,7 @@ impl Coordinator {
     }
 
     fn note(&mut self, chain: ChainId, note: Note) {
-        if self.chain(chain).notes {
-            self.out.push(Action::Note { chain, now: self.now, note });
-        }
+        self.out.push(Action::Note { chain, now: self.now, note });
     }
 
     fn trouble(&mut self, trouble: Trouble) {
