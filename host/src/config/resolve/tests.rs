@@ -556,3 +556,29 @@ proptest! {
         }
     }
 }
+
+/// Documents for users that must not fall behind.
+const MANUAL: &str = include_str!("../../../../docs/configuration.md");
+
+#[test]
+fn the_example_of_the_manual_is_a_configuration() {
+    let example = MANUAL.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let fixture = Fixture::named(example).variable("ACME_TOKEN", "hunter2");
+    let plan = fixture.plan();
+    assert_eq!(plan.pools[0].provisioner.expose()["user"], "root");
+    assert_eq!(names(&plan), [("rhel-9@x86_64", &listed(&[0, 1])), ("fedora-42@x86_64", &listed(&[0]))]);
+}
+
+#[test]
+fn the_manual_knows_every_key() {
+    let schema = super::super::schema();
+    let mut keys: Vec<&str> = Vec::new();
+    let definitions = schema["$defs"].as_object().unwrap().values();
+    for definition in definitions.chain([&schema]) {
+        let properties = definition.get("properties").and_then(Value::as_object);
+        keys.extend(properties.into_iter().flat_map(|map| map.keys().map(String::as_str)));
+    }
+    assert!(keys.len() > 40, "{keys:?}");
+    let missing: Vec<_> = keys.iter().filter(|key| !MANUAL.contains(**key)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
