@@ -14,6 +14,8 @@ use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::error::ConfigError;
+use super::expand;
+use super::surroundings::Surroundings;
 use super::place::Place;
 
 /// Shown in place of a secret wherever text is scrubbed.
@@ -102,6 +104,20 @@ impl PluginUse {
     pub fn bare(plugin: impl Into<String>) -> Self {
         let plugin = plugin.into();
         Self::new(plugin.clone(), plugin, PathBuf::new(), Map::new(), Map::new())
+    }
+
+    /// The same use of a plugin from its written form, with variables resolved anew: for what an earlier process recorded.
+    pub fn again(
+        plugin: &str,
+        name: &str,
+        base: &std::path::Path,
+        written: &Map<String, Value>,
+        around: &Surroundings,
+    ) -> Result<Self, ConfigError> {
+        let lookup = |name: &str| around.variable(name).map(str::to_owned);
+        let forms = expand::expand(&Value::Object(written.clone()), &lookup, &mut Secrets::default())?;
+        let map = |value: Value| if let Value::Object(map) = value { map } else { Map::new() };
+        Ok(Self::new(plugin, name, base, map(forms.written), map(forms.resolved)))
     }
 
     /// The same, standing at `place`.

@@ -47,7 +47,9 @@ pub struct Claim {
     pub pool: String,
     pub plugin: PluginFile,
     /// The pool's configuration as it was written: secrets and variables unresolved.
-    pub configuration: serde_json::Value,
+    pub configuration: serde_json::Map<String, serde_json::Value>,
+    /// Where relative paths in it begin.
+    pub base: PathBuf,
     /// How long after a cut-off reservation the machine may still appear, in seconds.
     pub settle_s: u64,
     /// Directory of the run.
@@ -215,9 +217,14 @@ fn replay(path: &Path, file: &mut File) -> Result<(BTreeMap<String, Standing>, u
         .map_err(|source| LedgerError::File { path: path.to_owned(), source })?;
     let length = memchr::memrchr(b'\n', &text).map_or(0, |at| at + 1);
     let mut leases = BTreeMap::new();
-    for (number, line) in text[..length].split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).enumerate() {
-        let line: Line = serde_json::from_slice(line)
-            .map_err(|source| LedgerError::Line { path: path.to_owned(), line: number + 1, source })?;
+    for (number, line) in
+        text[..length].split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).enumerate()
+    {
+        let line: Line = serde_json::from_slice(line).map_err(|source| LedgerError::Line {
+            path: path.to_owned(),
+            line: number + 1,
+            source,
+        })?;
         let before = leases.remove(&line.lease);
         if let Some(standing) = Standing::after(before, &line.entry) {
             leases.insert(line.lease, standing);
@@ -239,7 +246,8 @@ mod tests {
                 lease: lease.into(),
                 pool: "lab".into(),
                 plugin: PluginFile { name: "local".into(), path: "/p.so".into(), sha256: "00".into() },
-                configuration: serde_json::json!({"max": 3}),
+                configuration: serde_json::Map::new(),
+                base: "/".into(),
                 settle_s: 600,
                 directory: "/runs/1".into(),
                 at: 1,

@@ -408,8 +408,8 @@ fn push_literal(output: &mut String, character: char) {
         output.push_str(&format!("\\x{{{:x}}}", u32::from(character)));
         return;
     }
-    // Blanks and hashes too: the other syntax has a verbose mode of its own.
-    if character.is_ascii_punctuation() && character != '_' {
+    // Not every sign may be escaped: `\<` is the start of a word in the other syntax.
+    if r"\.+*?()|[]{}^$#&-~".contains(character) {
         output.push('\\');
     }
     output.push(character);
