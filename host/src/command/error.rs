@@ -18,8 +18,8 @@ pub enum Error {
     Plugin(#[from] PluginError),
     #[error(transparent)]
     Call(#[from] CallError),
-    #[error("{what} does not answer within {limit:?}: it is not used")]
-    Silent { what: String, limit: std::time::Duration },
+    #[error("{what}: {why}")]
+    Silent { what: String, why: String },
     #[error(transparent)]
     RunDir(#[from] RunDirError),
     #[error(transparent)]
