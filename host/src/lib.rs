@@ -1,9 +1,9 @@
 //! Runs FMF tests on machines that plugins supply.
 
+pub mod cli;
+pub mod config;
 pub mod core;
 pub mod executor;
-pub mod config;
-pub mod store;
-pub mod plugin;
-pub mod cli;
 pub mod fmf;
+pub mod plugin;
+pub mod store;

@@ -18,7 +18,8 @@ use atex_plugin_api::policy::{self as api, Policy, RunInfo, TestInfo, View};
 
 use super::config::Shape;
 use super::event::{
-    Class, Command, FinishedRun, Judgement, KindInfo, Ms, NONE, Note, Prefer, Question, Queued, Rank, TestId, Wish,
+    Class, Command, FinishedRun, Judgement, KindInfo, Ms, NONE, Note, Prefer, Question, Queued, Rank, TestId,
+    Wish,
 };
 
 /// Tests per call of a policy.
@@ -186,8 +187,10 @@ impl Chain {
         let keys = &member.wants.attrs;
         let ids: Vec<TestId> = range.clone().collect();
         for block in ids.chunks(BLOCK) {
-            let values: Vec<Cow<'_, str>> =
-                block.iter().flat_map(|&test| keys.iter().map(move |key| catalogue.attr(test, key))).collect();
+            let values: Vec<Cow<'_, str>> = block
+                .iter()
+                .flat_map(|&test| keys.iter().map(move |key| catalogue.attr(test, key)))
+                .collect();
             let values: Vec<&str> = values.iter().map(AsRef::as_ref).collect();
             let mut infos = Vec::with_capacity(block.len());
             for (number, &test) in block.iter().enumerate() {
@@ -249,8 +252,12 @@ impl Chain {
         let own = |test: TestId| if test == NONE { NONE } else { test.wrapping_sub(self.tests.start) };
         let running: Vec<TestId> = question.running.iter().map(|&test| own(test)).collect();
         let last = own(question.last);
-        let labels: Vec<(&str, &str)> =
-            question.labels.iter().flat_map(|labels| labels.iter()).map(|(key, value)| (&**key, &**value)).collect();
+        let labels: Vec<(&str, &str)> = question
+            .labels
+            .iter()
+            .flat_map(|labels| labels.iter())
+            .map(|(key, value)| (&**key, &**value))
+            .collect();
         let mut out = vec![];
         for position in 0..self.policies.len() as u16 {
             if !self.policies.get(usize::from(position)).is_some_and(|member| member.wants.prefer) {
@@ -299,7 +306,9 @@ impl Chain {
     pub fn note(&mut self, now: Ms, note: &Note) -> Vec<(u16, Command)> {
         let run;
         let told = match note {
-            Note::Started { test, machine } => api::Note::Started { test: self.own(*test), machine: *machine },
+            Note::Started { test, machine } => {
+                api::Note::Started { test: self.own(*test), machine: *machine }
+            }
             Note::Finished { run: finished, last } => {
                 let mut own = finished.as_api();
                 own.test = self.own(finished.test);

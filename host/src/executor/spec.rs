@@ -106,10 +106,15 @@ pub struct Phase {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Each script is run by bash like a test's, in the root of the tree.
-    Shell { scripts: Vec<String> },
+    Shell {
+        scripts: Vec<String>,
+    },
     Install(Packages),
     /// Runs on this side, `ansible-playbook` with the machine as its only host; ssh only.
-    Ansible { playbooks: Vec<PathBuf>, extra_args: Vec<String> },
+    Ansible {
+        playbooks: Vec<PathBuf>,
+        extra_args: Vec<String>,
+    },
 }
 
 /// Packages for the machine's own package manager; only those that are missing are installed.
@@ -233,7 +238,9 @@ pub enum Order {
     Setup(Arc<Site>),
     Run(Box<RunOrder>),
     /// End this run as cancelled; there will be a [`Report::Finished`] for it unless there was one already.
-    Cancel { execution: u64 },
+    Cancel {
+        execution: u64,
+    },
     /// When running tests are through: finish phases, clean up unless disposable, disconnect.
     HandBack,
     /// Let go at once, whatever is running. The machine's side cleans up by itself if it still can.
@@ -259,22 +266,39 @@ pub struct RunOrder {
 #[derive(Debug)]
 pub enum Report {
     /// The machine answers; these are its own facts.
-    Connected { facts: Facts },
+    Connected {
+        facts: Facts,
+    },
     /// Setup is through: tests may come.
     Ready,
     /// Setup failed, the machine is of no use for this platform. Still connected: hand it back.
-    SetupFailed { error: String },
+    SetupFailed {
+        error: String,
+    },
     /// The test's process runs; also after the first of its reboots only.
-    Started { execution: u64 },
+    Started {
+        execution: u64,
+    },
     /// One complete line of the artifacts' `results`, as it was written.
-    ResultLine { execution: u64, json: String },
+    ResultLine {
+        execution: u64,
+        json: String,
+    },
     /// `machine K=V` of a test.
-    Label { execution: u64, key: String, value: String },
+    Label {
+        execution: u64,
+        key: String,
+        value: String,
+    },
     Finished(Box<RunReport>),
     /// The connection is gone for good; running tests were finished as lost. Last report.
-    Lost { reason: String },
+    Lost {
+        reason: String,
+    },
     /// Last report. Problems are what was found or could not be done; the machine is to be released in any case.
-    HandedBack { problems: Vec<String> },
+    HandedBack {
+        problems: Vec<String>,
+    },
 }
 
 /// How one run of one test ended.

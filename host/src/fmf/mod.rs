@@ -2,15 +2,16 @@
 //!
 //! [`Tree::load`] reads a tree once; [`Tree::adjust`] shows it as a platform sees it; [`View::prune`] selects nodes.
 
-pub mod duration;
-pub mod expression;
 pub mod adjust;
 mod budget;
 pub mod context;
 mod draft;
+pub mod duration;
 pub mod error;
 mod explore;
+pub mod expression;
 pub mod filter;
+pub mod git;
 mod merge;
 pub mod regex;
 pub mod select;

@@ -27,8 +27,7 @@ pub struct Journal {
 impl Journal {
     /// Opens or creates the file and cuts off a torn tail.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let mut file =
-            OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+        let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
         let length = complete_bytes(&mut file)?;
         file.set_len(length)?;
         Ok(Self { file, length, unsynced: true })

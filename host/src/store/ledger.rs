@@ -215,9 +215,14 @@ fn replay(path: &Path, file: &mut File) -> Result<(BTreeMap<String, Standing>, u
         .map_err(|source| LedgerError::File { path: path.to_owned(), source })?;
     let length = memchr::memrchr(b'\n', &text).map_or(0, |at| at + 1);
     let mut leases = BTreeMap::new();
-    for (number, line) in text[..length].split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).enumerate() {
-        let line: Line = serde_json::from_slice(line)
-            .map_err(|source| LedgerError::Line { path: path.to_owned(), line: number + 1, source })?;
+    for (number, line) in
+        text[..length].split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).enumerate()
+    {
+        let line: Line = serde_json::from_slice(line).map_err(|source| LedgerError::Line {
+            path: path.to_owned(),
+            line: number + 1,
+            source,
+        })?;
         let before = leases.remove(&line.lease);
         if let Some(standing) = Standing::after(before, &line.entry) {
             leases.insert(line.lease, standing);

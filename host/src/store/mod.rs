@@ -14,7 +14,8 @@ mod state;
 pub use journal::{Journal, JournalReader};
 pub use ledger::{Claim, Entry, Ledger, LedgerError, PluginFile, Standing, State};
 pub use record::{
-    Ended, Execution, How, Machine, MachineChange, Promise, Record, RunFile, RunPlatform, RunPlugin, Session, What,
+    Ended, Execution, How, Machine, MachineChange, Promise, Record, RunFile, RunPlatform, RunPlugin, Session,
+    What,
 };
 pub use run_dir::{RunDir, RunDirError};
 pub use state::StateDir;

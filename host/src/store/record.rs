@@ -85,15 +85,29 @@ pub enum What {
     Session(Session),
     Machine(Machine),
     /// A test starts on a machine.
-    Started { execution: ExecutionId, test: TestId, lease: LeaseId, attempt: u16 },
+    Started {
+        execution: ExecutionId,
+        test: TestId,
+        lease: LeaseId,
+        attempt: u16,
+    },
     /// An execution is over, its artifacts are in place.
     Finished(Box<Execution>),
     /// What the policies of a chain were told; replayed on resume.
-    Note { chain: ChainId, now: Ms, note: Note },
+    Note {
+        chain: ChainId,
+        now: Ms,
+        note: Note,
+    },
     /// The one verdict of a test.
-    Verdict { test: TestId, verdict: Verdict },
+    Verdict {
+        test: TestId,
+        verdict: Verdict,
+    },
     /// Something that people should know.
-    Warning { text: String },
+    Warning {
+        text: String,
+    },
     /// The host is through; a run without this was interrupted.
     Ended(Ended),
     /// Of a later version.
@@ -215,7 +229,8 @@ mod tests {
 
     #[test]
     fn records_are_flat_and_survive_json() {
-        let record = Record { at: 5, what: What::Verdict { test: 3, verdict: Verdict::NotRun(Cause::NoMachine) } };
+        let record =
+            Record { at: 5, what: What::Verdict { test: 3, verdict: Verdict::NotRun(Cause::NoMachine) } };
         let text = serde_json::to_string(&record).unwrap();
         assert_eq!(text, r#"{"at":5,"what":"verdict","test":3,"verdict":{"not-run":{"code":"no-machine"}}}"#);
         assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record);
