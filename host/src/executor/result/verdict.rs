@@ -39,6 +39,7 @@ pub(super) fn cause(ended: &Ended) -> Option<Cause> {
         Ended::Aborted => "aborted by the test".to_owned(),
         Ended::Cancelled => "cancelled".to_owned(),
         Ended::Lost(what) => format!("machine lost: {what}"),
+        Ended::Host(what) => format!("the host cannot go on: {what}"),
     };
     Some(Cause::Host(text))
 }

@@ -14,7 +14,9 @@ pub(super) fn log_in(line: &mut Line, end: &Endpoint) -> Result<()> {
     let mut tried = vec![];
     if let Some(key) = &end.key_data {
         let session = line.session.clone();
-        attempt(line, "the given key", &mut tried, |_| session.userauth_pubkey_memory(user, None, key, None))?;
+        attempt(line, "the given key", &mut tried, |_| {
+            session.userauth_pubkey_memory(user, None, key, None)
+        })?;
     }
     for key in &end.keys {
         if line.session.authenticated() {
@@ -43,7 +45,11 @@ pub(super) fn log_in(line: &mut Line, end: &Endpoint) -> Result<()> {
     if line.session.authenticated() {
         return Ok(());
     }
-    let tried = if tried.is_empty() { "there was no key and no password to try".to_owned() } else { tried.join("; ") };
+    let tried = if tried.is_empty() {
+        "there was no key and no password to try".to_owned()
+    } else {
+        tried.join("; ")
+    };
     Err(Error::Denied(format!("{} did not let {user} in: {tried}", end.shown())))
 }
 

@@ -58,7 +58,10 @@ impl Endpoint {
     }
 
     fn resolve(host: &str, user: Option<&str>, port: Option<u16>) -> Result<Self> {
-        if host.is_empty() || host.starts_with('-') || host.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        if host.is_empty()
+            || host.starts_with('-')
+            || host.chars().any(|c| c.is_control() || c.is_whitespace())
+        {
             return Err(Error::Refused(format!("`{}` is not a host name", host.escape_debug())));
         }
         let options = ask(host, user, port)?;
@@ -120,7 +123,10 @@ pub(super) fn hops(ssh: &SshTransport, target: &Endpoint, limit: usize) -> Resul
         let before = before.iter().map(|hop| Endpoint::hop(hop, ssh)).collect::<Result<Vec<_>>>()?;
         hops.splice(0..0, before);
         if hops.len() > limit {
-            return Err(Error::Refused(format!("more than {limit} hosts to go through to {}", target.shown())));
+            return Err(Error::Refused(format!(
+                "more than {limit} hosts to go through to {}",
+                target.shown()
+            )));
         }
     }
     Ok(hops)
@@ -136,7 +142,9 @@ fn parse_hop(text: &str) -> Result<(Option<&str>, &str, Option<u16>)> {
     }
     match rest.rsplit_once(':') {
         // More than one colon: an address of version 6 without brackets.
-        Some((host, port)) if !host.contains(':') => Ok((user, host, Some(port.parse().map_err(|_| bad_port())?))),
+        Some((host, port)) if !host.contains(':') => {
+            Ok((user, host, Some(port.parse().map_err(|_| bad_port())?)))
+        }
         _ => Ok((user, rest, None)),
     }
 }
@@ -158,7 +166,10 @@ fn ask(host: &str, user: Option<&str>, port: Option<u16>) -> Result<BTreeMap<Str
     };
     if !output.status.success() {
         let why = String::from_utf8_lossy(&output.stderr);
-        return Err(Error::Refused(format!("the ssh configuration for {host} cannot be used: {}", why.trim())));
+        return Err(Error::Refused(format!(
+            "the ssh configuration for {host} cannot be used: {}",
+            why.trim()
+        )));
     }
     Ok(parse(&String::from_utf8_lossy(&output.stdout)))
 }
@@ -209,7 +220,9 @@ mod tests {
 
     #[test]
     fn given_values_win_over_the_configuration() {
-        let options = parse("hostname real\nport 2200\nuser someone\nproxyjump a,b:3\nidentitiesonly yes\nproxycommand none");
+        let options = parse(
+            "hostname real\nport 2200\nuser someone\nproxyjump a,b:3\nidentitiesonly yes\nproxycommand none",
+        );
         let end = Endpoint::from_options("alias", None, None, &options).unwrap();
         assert_eq!((end.shown().as_str(), end.use_agent), ("someone@real:2200", false));
         assert_eq!(end.jump, ["a", "b:3"]);

@@ -48,8 +48,13 @@ impl Trust {
             trust.given = true;
             for line in &ssh.host_keys {
                 let mut words = line.split_whitespace();
-                let key = words.next().zip(words.next()).and_then(|(kind, key)| Some((kind.to_owned(), decode(key)?)));
-                trust.known.push(key.ok_or_else(|| Error::Refused(format!("`{line}` is not a host key (TYPE BASE64)")))?);
+                let key = words
+                    .next()
+                    .zip(words.next())
+                    .and_then(|(kind, key)| Some((kind.to_owned(), decode(key)?)));
+                trust.known.push(
+                    key.ok_or_else(|| Error::Refused(format!("`{line}` is not a host key (TYPE BASE64)")))?,
+                );
             }
             return Ok(trust);
         }
@@ -67,7 +72,8 @@ impl Trust {
             }
             Ok(_) => {}
         }
-        let text = fs::read(path).map_err(|e| Error::Refused(format!("cannot read {}: {e}", path.display())))?;
+        let text =
+            fs::read(path).map_err(|e| Error::Refused(format!("cannot read {}: {e}", path.display())))?;
         for line in String::from_utf8_lossy(&text).lines() {
             self.take(line.trim(), host, port);
         }
@@ -99,7 +105,9 @@ impl Trust {
         let failed = |e: ssh2::Error| Error::Unreachable(format!("cannot choose the type of host key: {e}"));
         let mut types = session.supported_algs(MethodType::HostKey).map_err(failed)?;
         let is_known = |name: &str| {
-            self.known.iter().any(|(kind, _)| kind == name || kind == "ssh-rsa" && name.starts_with("rsa-sha2-"))
+            self.known
+                .iter()
+                .any(|(kind, _)| kind == name || kind == "ssh-rsa" && name.starts_with("rsa-sha2-"))
         };
         types.sort_by_key(|name| !is_known(name));
         session.method_pref(MethodType::HostKey, &types.join(",")).map_err(failed)
@@ -131,7 +139,9 @@ impl Trust {
         match (self.check, &self.file) {
             (HostKeyCheck::AcceptNew, Some(file)) => self.remember(file, key, kind),
             (HostKeyCheck::AcceptNew, None) => Ok(()),
-            _ => Err(Error::Refused(format!("the host key of {shown} is not known, and only known ones are allowed"))),
+            _ => Err(Error::Refused(format!(
+                "the host key of {shown} is not known, and only known ones are allowed"
+            ))),
         }
     }
 
@@ -166,7 +176,9 @@ fn is_named(names: &str, entry: &str, host: &str, port: u16) -> bool {
     let mut named = false;
     for pattern in names.split(',') {
         match pattern.strip_prefix('!') {
-            Some(pattern) if matches(pattern.to_ascii_lowercase().as_bytes(), full.as_bytes()) => return false,
+            Some(pattern) if matches(pattern.to_ascii_lowercase().as_bytes(), full.as_bytes()) => {
+                return false;
+            }
             Some(_) => {}
             None => named |= matches(pattern.to_ascii_lowercase().as_bytes(), full.as_bytes()),
         }
@@ -215,7 +227,8 @@ const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 fn encode(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
-        let word = chunk.iter().fold(0_u32, |word, &byte| word << 8 | u32::from(byte)) << (8 * (3 - chunk.len()));
+        let word =
+            chunk.iter().fold(0_u32, |word, &byte| word << 8 | u32::from(byte)) << (8 * (3 - chunk.len()));
         for digit in 0..4 {
             let value = (word >> (18 - 6 * digit)) & 63;
             text.push(if digit <= chunk.len() { char::from(DIGITS[value as usize]) } else { '=' });

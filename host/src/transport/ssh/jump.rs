@@ -109,8 +109,17 @@ fn carry(mut line: Line, mut channel: ssh2::Channel, mut near: UnixStream) {
 
 impl Line {
     /// Like [`wait`](Self::wait), for a second descriptor too. Instead of a waker: the pair's other end is closed.
-    fn wait_with(&mut self, near: &UnixStream, reading: bool, writing: bool, far_writing: bool) -> Result<()> {
-        self.wait_for(Some(interest(near.as_fd(), reading, writing)), far_writing, Instant::now() + Duration::from_secs(60))
+    fn wait_with(
+        &mut self,
+        near: &UnixStream,
+        reading: bool,
+        writing: bool,
+        far_writing: bool,
+    ) -> Result<()> {
+        self.wait_for(
+            Some(interest(near.as_fd(), reading, writing)),
+            far_writing,
+            Instant::now() + Duration::from_secs(60),
+        )
     }
 }
-

@@ -50,7 +50,8 @@ impl Line {
         dead_after: Duration,
         waker: &Waker,
     ) -> Result<Self> {
-        let copy = socket.try_clone().map_err(|e| Error::Unreachable(format!("cannot copy a descriptor: {e}")))?;
+        let copy =
+            socket.try_clone().map_err(|e| Error::Unreachable(format!("cannot copy a descriptor: {e}")))?;
         let session = Session::new().map_err(|e| Error::Unreachable(format!("cannot start libssh2: {e}")))?;
         let name = end.shown();
         let last_heard = Instant::now();
@@ -114,7 +115,12 @@ impl Line {
     }
 
     /// The same with another descriptor that ends the sleep.
-    pub(super) fn wait_for(&mut self, other: Option<PollFd<'_>>, writing: bool, until: Instant) -> Result<()> {
+    pub(super) fn wait_for(
+        &mut self,
+        other: Option<PollFd<'_>>,
+        writing: bool,
+        until: Instant,
+    ) -> Result<()> {
         let next = match self.session.keepalive_send() {
             Ok(seconds) => Duration::from_secs(u64::from(seconds.max(1))),
             Err(e) if is_not_now(&e) => Duration::from_millis(50),
