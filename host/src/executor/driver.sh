@@ -43,6 +43,7 @@ keeper() {
   # The machine was about to go away on purpose: the streams may end, the test may go on for a while.
   if [[ $why == eof ]] && (( detach > 0 )); then
     eval "exec $to>&-"
+    kill -HUP "$pid" 2>/dev/null
     local end=$(( SECONDS + detach ))
     while (( SECONDS < end )) && kill -0 "$pid" 2>/dev/null; do nap 0.2; done
     exit 75
@@ -60,8 +61,10 @@ nap() { read -r -t "$1" <> <(:) 2>/dev/null || sleep "$1"; }
 # A session that was told of a reboot may still be running its test: wait for its end or for our own.
 await_former() {
   [[ $2 && $1 == "$3" ]] || return 0
-  local line
+  local line stat
   while kill -0 "$2" 2>/dev/null; do
+    read -r stat 2>/dev/null </proc/"$2"/stat || return 0
+    [[ ${stat##*) } == Z* ]] && return 0   # only its parent knows it still
     IFS= read -r -t 0.2 line || (( $? > 128 )) || return 1
   done
 }
@@ -115,10 +118,12 @@ marked() {
 
 worker() {
   local len payload boot=$1
-  own=$dir/s$slot locale=${LC_ALL-unset} LC_ALL=C pid='' sid='' tty='' struck=''
+  own=$dir/s$slot locale=${LC_ALL-unset} LC_ALL=C pid='' sid='' tty='' struck='' gone=''
   [[ $setsid ]] || set -m   # at least a process group of its own
   trap 'hit TERM' USR1
   trap 'hit KILL; reap "ATEX_MARK=$mark.$slot."' USR2
+  # Nobody listens any more: no use in saying anything.
+  trap 'gone=1 struck=1' HUP
   trap : PIPE
   # A pipe opened anew has flags of its own: what a test does to O_NONBLOCK hurts itself only. Not possible for sockets.
   reopen=; (exec 3>/proc/self/fd/1 4>/proc/self/fd/2) 2>/dev/null && reopen=1
@@ -144,7 +149,7 @@ say() {
   for fd in 8 9; do
     tries=0
     until printf '\036%s %s %s %s\n' "$nonce" "$1" "$2" "$3" >&$fd 2>/dev/null; do
-      (( ++tries < 3000 )) && kill -0 "$self" || exit 75
+      [[ ! $gone ]] && (( ++tries < 3000 )) && kill -0 "$self" || exit 75
       nap 0.02
     done 2>/dev/null
   done
