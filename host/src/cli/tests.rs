@@ -278,6 +278,26 @@ fn generated_texts_know_the_commands() {
     assert_eq!(schema["title"], "atex.yaml");
 }
 
+#[test]
+fn the_manual_knows_every_command_and_option() {
+    let manual = include_str!("../../../docs/cli.md");
+    let command = texts::command();
+    // `fmf` has its own page.
+    for command in command.get_subcommands().filter(|command| command.get_name() != "fmf") {
+        let name = command.get_name();
+        assert!(
+            manual.contains(&format!("`{name}")) || manual.contains(&format!("`completions SHELL`, `{name}")),
+            "{name}"
+        );
+        for option in command.get_arguments().filter_map(clap::Arg::get_long) {
+            assert!(manual.contains(&format!("--{option}")), "{name} --{option}");
+        }
+    }
+    for status in ExitStatus::ALL {
+        assert!(manual.contains(&format!("| {} | {}", status.code(), &status.meaning()[..12])), "{status:?}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]

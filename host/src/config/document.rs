@@ -158,7 +158,8 @@ fn find(tree: &FilePath) -> Option<PathBuf> {
     None
 }
 
-fn read(file: &FilePath) -> Result<String, ConfigError> {
+/// The text of a configuration file.
+pub(crate) fn read(file: &FilePath) -> Result<String, ConfigError> {
     let wrong = |message: String| ConfigError::new(message).in_source(Source::File(file.to_owned(), None));
     let failed = |error: std::io::Error| wrong(format!("cannot read the configuration: {error}"));
     if !std::fs::metadata(file).map_err(failed)?.is_file() {

@@ -184,7 +184,7 @@ fn unset(name: &str, secret: bool) -> ConfigError {
 
 fn not_stored() -> ConfigError {
     ConfigError::new("this secret was written out in the configuration and is not stored with the run")
-        .help("give the configuration again with --config, or refer to a variable there with `${secret:VAR}`")
+        .help("put it back where it stood in the file, or refer to a variable with `${secret:VAR}`")
 }
 
 /// A part of a string.

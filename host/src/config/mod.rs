@@ -4,6 +4,7 @@
 //! asked for. What needs the FMF tree (which plans there are, what a plan provisions) is left to discovery, which hands its
 //! findings back through [`RunPlan::with_plans`] and [`RunPlan::with_plan_pool`].
 
+mod again;
 mod checks;
 mod conceal;
 mod de;
@@ -27,6 +28,7 @@ mod trust;
 mod units;
 mod yaml;
 
+pub use again::{PoolRecord, configuration_changed};
 pub use error::{ConfigError, Position, Source};
 pub use exit::ExitStatus;
 pub use file::schema;

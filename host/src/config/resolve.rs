@@ -9,6 +9,7 @@ use std::path::{Path as FilePath, PathBuf};
 use indexmap::IndexMap;
 use serde_json::{Value, json};
 
+use super::again;
 use super::checks;
 use super::document::Document;
 use super::entries::{self, Given, PoolDefaults, Raw};
@@ -51,7 +52,8 @@ pub fn plan(options: &RunOptions, around: &Surroundings) -> Result<RunPlan, Conf
 pub fn plan_again(origin: &Origin, around: &Surroundings) -> Result<RunPlan, ConfigError> {
     let mut secrets = Secrets::default();
     let lookup = |name: &str| around.variable(name).map(str::to_owned);
-    let document = Document::recorded(origin.file.clone(), &origin.configuration, &lookup, &mut secrets)?;
+    let written = again::configuration(origin);
+    let document = Document::recorded(origin.file.clone(), &written, &lookup, &mut secrets)?;
     let tree = join(&origin.directory, origin.options.tree.tree.as_deref().unwrap_or(FilePath::new(".")));
     let maker = Maker {
         options: &origin.options,

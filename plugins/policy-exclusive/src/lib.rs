@@ -45,6 +45,8 @@ pub struct Exclusive {
     /// Things of each class, from class 1.
     things: Vec<Vec<String>>,
     of_test: Vec<Class>,
+    /// Some test names several things, so classes may overlap.
+    overlaps: bool,
 }
 
 impl Plugin for Exclusive {
@@ -52,7 +54,13 @@ impl Plugin for Exclusive {
     const ABOUT: &'static str = "tests that must not run beside each other on one machine";
 
     fn new(config: Config, _host: Host) -> Result<Self> {
-        Ok(Self { config, classes: BTreeMap::new(), things: Vec::new(), of_test: Vec::new() })
+        Ok(Self {
+            config,
+            classes: BTreeMap::new(),
+            things: Vec::new(),
+            of_test: Vec::new(),
+            overlaps: false,
+        })
     }
 }
 
@@ -64,7 +72,9 @@ impl Exclusive {
         let next = self.things.len() as Class + 1;
         let class = *self.classes.entry(value.to_owned()).or_insert(next);
         if class == next {
-            self.things.push(value.lines().map(str::to_owned).collect());
+            let things: Vec<String> = value.lines().map(str::to_owned).collect();
+            self.overlaps |= things.len() > 1;
+            self.things.push(things);
         }
         class
     }
@@ -86,7 +96,7 @@ impl Policy for Exclusive {
     fn register(&mut self, _run: &RunInfo, tests: &[TestInfo<'_>]) -> Result<()> {
         for test in tests {
             let class = self.class(test.attrs.first().copied().unwrap_or_default());
-            if self.things.len() > MAX_CLASSES && self.shared() {
+            if self.things.len() > MAX_CLASSES && self.overlaps {
                 return Err(Error::config(format!(
                     "test {}: more than {MAX_CLASSES} different combinations of `{}`",
                     test.name, self.config.key
@@ -103,27 +113,17 @@ impl Policy for Exclusive {
     }
 
     fn prefer(&self, view: &View<'_>, _window: &[Class], out: &mut Vec<Prefer>) -> Result<()> {
-        let mut excluded: Vec<Class> = Vec::new();
-        for class in view.running.iter().map(|test| self.class_of(*test)).filter(|class| *class != 0) {
-            let mine = self.things_of(class);
-            if mine.len() == 1 && !self.shared() {
-                excluded.push(class);
-                continue;
-            }
-            let meets = |other: &Class| self.things_of(*other).iter().any(|thing| mine.contains(thing));
+        let mut excluded: Vec<Class> =
+            view.running.iter().map(|test| self.class_of(*test)).filter(|class| *class != 0).collect();
+        if self.overlaps {
+            let mine: Vec<&String> = excluded.iter().flat_map(|class| self.things_of(*class)).collect();
+            let meets = |other: &Class| self.things_of(*other).iter().any(|thing| mine.contains(&thing));
             excluded.extend((1..=self.things.len() as Class).filter(meets));
         }
         excluded.sort_unstable();
         excluded.dedup();
         out.extend(excluded.into_iter().map(|class| Prefer::Class(class, VETO)));
         Ok(())
-    }
-}
-
-impl Exclusive {
-    /// Whether a test names several things, so that classes may overlap.
-    fn shared(&self) -> bool {
-        self.things.iter().any(|things| things.len() > 1)
     }
 }
 

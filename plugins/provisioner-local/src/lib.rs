@@ -56,7 +56,7 @@ impl Plugin for Local {
         };
         let processors = || std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
         let max = config.max.map_or_else(processors, NonZeroU64::get);
-        Ok(Self { max, store: Store::new(directory), held: Mutex::default() })
+        Ok(Self { max, store: Store::new(&directory), held: Mutex::default() })
     }
 }
 

@@ -20,7 +20,7 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    pub(crate) fn new(directory: PathBuf) -> Self {
+    pub(crate) fn new(directory: &Path) -> Self {
         Self { marks: directory.join("marks"), machines: directory.join("machines") }
     }
 
@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn ids_lead_nowhere_else() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::new(directory.path().join("pool"));
+        let store = Store::new(&directory.path().join("pool"));
         fs::write(directory.path().join("precious"), "x").unwrap();
         for id in ["../precious", "..", ".", "", "a/b", "/etc", ".hidden", "a\0b"] {
             assert!(store.make(id, "m").is_err(), "{id:?}");
@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn a_mark_without_a_directory_is_listed_and_removed() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::new(directory.path().to_owned());
+        let store = Store::new(directory.path());
         let machine = store.make("a1", "o/r/a1").unwrap();
         fs::remove_dir(&machine).unwrap();
         assert_eq!(store.list().unwrap(), [("a1".to_owned(), "o/r/a1".to_owned())]);
@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn locked_directories_and_links_are_removed() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::new(directory.path().join("pool"));
+        let store = Store::new(&directory.path().join("pool"));
         let outside = directory.path().join("outside");
         fs::create_dir(&outside).unwrap();
         let machine = store.make("a1", "m").unwrap();
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn machines_are_private_and_made_once() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::new(directory.path().to_owned());
+        let store = Store::new(directory.path());
         let machine = store.make("a1", "m").unwrap();
         assert_eq!(store.make("a1", "m").unwrap(), machine);
         assert_eq!(machine.metadata().unwrap().permissions().mode() & 0o777, 0o700);

@@ -457,18 +457,64 @@ env: {API_TOKEN: '${PASS}'}
 }
 
 #[test]
-fn secrets_that_were_written_out_are_not_stored() {
+fn secrets_that_were_written_out_are_not_stored_but_found_again_in_the_file() {
     let fixture = Fixture::named("provisioners: {lab: {use: ssh, password: hunter2}}")
-        .with(|options| options.reporter = specs(&["web,token=hunter3"]));
+        .with(|options| options.reporter = specs(&["web,key=value"]));
     let plan = fixture.plan();
-    assert_eq!(plan.reporters[1].plugin.expose()["token"], "hunter3");
     let stored = serde_json::to_string(&plan.origin).unwrap();
     assert!(!stored.contains("hunter"), "{stored}");
+    assert!(!super::super::configuration_changed(&plan.origin));
+    let again = plan_again(&plan.origin, &fixture.around()).unwrap();
+    assert_eq!(again.pools[0].provisioner.expose()["password"], "hunter2");
+    assert_eq!(again.secrets.mask("hunter2"), "***");
+    assert_eq!(again.origin, plan.origin);
+
+    std::fs::write(fixture.path("tree/atex.yaml"), "provisioners: {}").unwrap();
+    assert!(super::super::configuration_changed(&plan.origin));
     let line = plan_again(&plan.origin, &fixture.around()).unwrap_err().to_string();
     assert!(
         line.contains("provisioners.lab.password: this secret was written out in the configuration"),
         "{line}"
     );
+}
+
+#[test]
+fn secrets_of_the_command_line_are_not_stored() {
+    let fixture = Fixture::named("").with(|options| options.reporter = specs(&["web,token=hunter3"]));
+    let plan = fixture.plan();
+    assert_eq!(plan.reporters[1].plugin.expose()["token"], "hunter3");
+    assert!(!serde_json::to_string(&plan.origin).unwrap().contains("hunter"));
+    let line = plan_again(&plan.origin, &fixture.around()).unwrap_err().to_string();
+    assert!(line.starts_with("--reporter: token: this secret was written out"), "{line}");
+}
+
+#[test]
+fn each_pool_is_made_again_from_its_own_record() {
+    let yaml = "
+env: {OTHER: '${secret:GONE}'}
+provisioners:
+  a: {use: ssh, key: '${secret:A}'}
+  b: {use: acme, token: hunter2}
+  c: {use: acme, region: '${GONE}'}
+";
+    let fixture = Fixture::named(yaml).variable("A", "hunter3").variable("GONE", "gone");
+    let records: Vec<_> = fixture.plan().pools.iter().map(super::super::PoolRecord::of).collect();
+    let stored = serde_json::to_string(&records).unwrap();
+    assert!(!stored.contains("hunter"), "{stored}");
+    let records: Vec<super::super::PoolRecord> = serde_json::from_str(&stored).unwrap();
+    let mut around = fixture.around();
+    around.variables.remove("GONE");
+    let mut secrets = Secrets::default();
+    let mut again = |index: usize| records[index].resolve(&around, &mut secrets);
+    assert_eq!(again(0).unwrap().expose()["key"], "hunter3");
+    assert_eq!(again(1).unwrap().expose()["token"], "hunter2");
+    assert!(
+        again(2)
+            .unwrap_err()
+            .to_string()
+            .starts_with("provisioners.c.region: the environment variable `GONE` is not set")
+    );
+    assert_eq!(secrets.mask("hunter2 hunter3"), "*** ***");
 }
 
 #[test]
@@ -555,4 +601,30 @@ proptest! {
             prop_assert!(line.contains("atex.yaml:") && !line.contains('\n'), "{}", line);
         }
     }
+}
+
+/// Documents for users that must not fall behind.
+const MANUAL: &str = include_str!("../../../../docs/configuration.md");
+
+#[test]
+fn the_example_of_the_manual_is_a_configuration() {
+    let example = MANUAL.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let fixture = Fixture::named(example).variable("ACME_TOKEN", "hunter2");
+    let plan = fixture.plan();
+    assert_eq!(plan.pools[0].provisioner.expose()["user"], "root");
+    assert_eq!(names(&plan), [("rhel-9@x86_64", &listed(&[0, 1])), ("fedora-42@x86_64", &listed(&[0]))]);
+}
+
+#[test]
+fn the_manual_knows_every_key() {
+    let schema = super::super::schema();
+    let mut keys: Vec<&str> = Vec::new();
+    let definitions = schema["$defs"].as_object().unwrap().values();
+    for definition in definitions.chain([&schema]) {
+        let properties = definition.get("properties").and_then(Value::as_object);
+        keys.extend(properties.into_iter().flat_map(|map| map.keys().map(String::as_str)));
+    }
+    assert!(keys.len() > 40, "{keys:?}");
+    let missing: Vec<_> = keys.iter().filter(|key| !MANUAL.contains(**key)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }
