@@ -24,7 +24,8 @@ pub fn target_dir() -> Result<PathBuf> {
         .context("cannot run cargo metadata")?;
     ensure!(output.status.success(), "cargo metadata failed");
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).context("cargo metadata")?;
-    let directory = metadata["target_directory"].as_str().context("cargo metadata names no target directory")?;
+    let directory =
+        metadata["target_directory"].as_str().context("cargo metadata names no target directory")?;
     Ok(directory.into())
 }
 

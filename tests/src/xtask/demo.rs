@@ -61,7 +61,13 @@ fn check(run_dir: &Path) -> Result<()> {
     let mut wrong = Vec::new();
     for key in expected.keys().chain(seen.keys().filter(|key| !expected.contains_key(*key))) {
         if expected.get(key) != seen.get(key) {
-            wrong.push(format!("{} {}: expected {:?}, saw {:?}", key.0, key.1, expected.get(key), seen.get(key)));
+            wrong.push(format!(
+                "{} {}: expected {:?}, saw {:?}",
+                key.0,
+                key.1,
+                expected.get(key),
+                seen.get(key)
+            ));
         }
     }
     for file in files_of(run_dir, &seen) {
@@ -99,8 +105,14 @@ fn read_results(path: &Path) -> Result<Results> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let mut results = Results::new();
     for line in text.lines() {
-        let (_, status, test, subtest, files, _): (String, String, String, Option<String>, Vec<String>, Option<String>) =
-            serde_json::from_str(line).with_context(|| format!("{}: {line}", path.display()))?;
+        let (_, status, test, subtest, files, _): (
+            String,
+            String,
+            String,
+            Option<String>,
+            Vec<String>,
+            Option<String>,
+        ) = serde_json::from_str(line).with_context(|| format!("{}: {line}", path.display()))?;
         let key = (test, subtest.unwrap_or_default());
         ensure!(results.insert(key.clone(), (status, files)).is_none(), "{} {} is there twice", key.0, key.1);
     }
@@ -113,8 +125,11 @@ fn read_expected(path: &Path) -> Result<Results> {
     let mut results = Results::new();
     for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
         let fields: Vec<&str> = line.split('\t').collect();
-        let [status, test, subtest, files] = fields[..] else { bail!("{}: not four fields: {line}", path.display()) };
-        let list = |text: &str| if text == "-" { Vec::new() } else { text.split(' ').map(str::to_owned).collect() };
+        let [status, test, subtest, files] = fields[..] else {
+            bail!("{}: not four fields: {line}", path.display())
+        };
+        let list =
+            |text: &str| if text == "-" { Vec::new() } else { text.split(' ').map(str::to_owned).collect() };
         let subtest = if subtest == "-" { "" } else { subtest };
         results.insert((test.to_owned(), subtest.to_owned()), (status.to_owned(), list(files)));
     }

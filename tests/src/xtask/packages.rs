@@ -46,7 +46,10 @@ pub(super) fn ensure(all: bool) -> Result<()> {
     }
     eprintln!("installing {list}");
     let apt = |args: &[&str]| {
-        run(Command::new("apt-get").args(args).env("DEBIAN_FRONTEND", "noninteractive").stdin(std::process::Stdio::null()))
+        run(Command::new("apt-get")
+            .args(args)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .stdin(std::process::Stdio::null()))
     };
     apt(&["-qq", "update"]).context("cannot refresh the package lists")?;
     let mut install = vec!["-qq", "-y", "--no-install-recommends", "install"];

@@ -14,7 +14,8 @@ pub(super) fn selftest() -> Result<()> {
     let scratch = tempfile::tempdir().context("cannot make a directory for the state")?;
     // The tests find the program and cargo by name.
     let path = env::join_paths(
-        std::iter::once(built.directory.clone()).chain(env::split_paths(&env::var_os("PATH").unwrap_or_default())),
+        std::iter::once(built.directory.clone())
+            .chain(env::split_paths(&env::var_os("PATH").unwrap_or_default())),
     )?;
     if run_dir.exists() {
         std::fs::remove_dir_all(&run_dir).with_context(|| format!("cannot remove {}", run_dir.display()))?;

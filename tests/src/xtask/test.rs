@@ -22,9 +22,15 @@ pub(super) fn test(all: bool) -> Result<()> {
     headline("tests");
     let tier = if all { "1" } else { "" };
     if in_path("cargo-nextest") {
-        step(&["nextest", "run", "--workspace", "--no-fail-fast", "--status-level=slow"], &[("ATEX_TEST_ALL", tier)])?;
+        step(
+            &["nextest", "run", "--workspace", "--no-fail-fast", "--status-level=slow"],
+            &[("ATEX_TEST_ALL", tier)],
+        )?;
     } else {
-        step(&["test", "--workspace", "--quiet", "--no-fail-fast", "--lib", "--bins", "--tests"], &[("ATEX_TEST_ALL", tier)])?;
+        step(
+            &["test", "--workspace", "--quiet", "--no-fail-fast", "--lib", "--bins", "--tests"],
+            &[("ATEX_TEST_ALL", tier)],
+        )?;
     }
     headline("examples in the documentation");
     step(&["test", "--workspace", "--quiet", "--doc"], &[])?;
