@@ -75,7 +75,7 @@ fn main() -> Result<ExitCode> {
         &real,
         python.as_deref(),
         runs,
-        Promise { ratio: 40.0, peak_mebibytes: 250.0 },
+        &Promise { ratio: 40.0, peak_mebibytes: 250.0 },
     )?;
     let synthetic = directory.path().join("synthetic");
     generate(&synthetic, tests)?;
