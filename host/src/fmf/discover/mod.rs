@@ -25,6 +25,7 @@ use indexmap::IndexMap;
 
 pub use self::error::{DiscoverError, Place};
 pub use self::test::DiscoveredTest;
+pub use crate::executor::spec::Layer;
 pub use super::plan::Step;
 pub use super::text::printable;
 
@@ -95,14 +96,6 @@ pub struct DiscoveredPlan {
     pub tests: Vec<DiscoveredTest>,
     /// What is sent to each machine, in this order: a later layer is laid over an earlier one.
     pub layers: Vec<Layer>,
-}
-
-/// A directory of this box that goes to a machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Layer {
-    pub from: PathBuf,
-    /// Relative to the root on the machine, without `..`; empty for the root itself.
-    pub to: String,
 }
 
 impl DiscoveredPlan {
