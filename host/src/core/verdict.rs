@@ -132,6 +132,7 @@ pub mod outcome_word {
         WORDS.iter().find(|(known, _)| *known == outcome).map_or("failed", |(_, word)| word)
     }
 
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
     pub(crate) fn serialize<S: Serializer>(outcome: &Outcome, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(word(*outcome))
     }
