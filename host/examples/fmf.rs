@@ -13,5 +13,5 @@ struct Cli {
 }
 
 fn main() -> io::Result<ExitCode> {
-    run(&Cli::parse().fmf, &mut io::stdout().lock()).map(ExitCode::from)
+    run(&Cli::parse().fmf, &mut io::BufWriter::new(io::stdout().lock())).map(ExitCode::from)
 }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use crate::fmf::error::{AdjustProblem, Error as TreeError};
+use crate::fmf::expression::{Condition, ConditionError};
 use crate::fmf::regex::{self, Regex};
 use crate::fmf::value::{Keys, write_string};
 use crate::fmf::{Adjustment, Context, Filter, Map, Node, Order, Selection, Tree, Undecided, Value, View};
@@ -104,6 +105,12 @@ impl From<TreeError> for Failure {
     }
 }
 
+impl From<ConditionError> for Failure {
+    fn from(error: ConditionError) -> Self {
+        Self { class: error.class().unwrap_or("ValueError"), message: error.to_string() }
+    }
+}
+
 impl From<regex::Error> for Failure {
     fn from(error: regex::Error) -> Self {
         TreeError::from(error).into()
@@ -111,17 +118,54 @@ impl From<regex::Error> for Failure {
 }
 
 /// Runs the command; the result is its exit status. Only writing can fail.
+///
+/// What is shown is known completely before the first byte is written, and then written node by node: the text of a
+/// large tree is larger than the tree.
 pub fn run(args: &FmfArgs, out: &mut impl Write) -> io::Result<u8> {
-    let (mut text, status) = match show(args) {
-        Ok(text) => (text, 0),
-        Err(failure) => (failure_text(args, &failure), 1),
+    let keys = if args.keep_order { Keys::AsIs } else { Keys::Sorted };
+    let mut printer = Printer { out, pretty: args.pretty, indent: Indent::default() };
+    let status = match load(args) {
+        Err(failure) => {
+            printer.print(&failure_text(args, &failure))?;
+            1
+        }
+        Ok(view) => match (&args.find, choose(args, &view)) {
+            (Some(name), _) => {
+                let text = view.find(name).map(|node| Item::node(node).text(keys));
+                printer.print(text.as_deref().unwrap_or("null"))?;
+                0
+            }
+            (None, Err(failure)) => {
+                printer.print(&failure_text(args, &failure))?;
+                1
+            }
+            (None, Ok(items)) => {
+                items.print(keys, &mut printer)?;
+                0
+            }
+        },
     };
-    if args.pretty {
-        text = indented(&text);
-    }
-    writeln!(out, "{text}")?;
-    out.flush()?;
+    printer.print("\n")?;
+    printer.out.flush()?;
     Ok(status)
+}
+
+/// Writes JSON, indented if so wanted.
+struct Printer<'o, W> {
+    out: &'o mut W,
+    pretty: bool,
+    indent: Indent,
+}
+
+impl<W: Write> Printer<'_, W> {
+    fn print(&mut self, json: &str) -> io::Result<()> {
+        if self.pretty {
+            let text = self.indent.apply(json);
+            self.out.write_all(text.as_bytes())
+        } else {
+            self.out.write_all(json.as_bytes())
+        }
+    }
 }
 
 /// The path of the tree is left out of messages, so that they are the same wherever it lies.
@@ -138,18 +182,20 @@ fn failure_text(args: &FmfArgs, failure: &Failure) -> String {
     text
 }
 
-fn show(args: &FmfArgs) -> Result<String, Failure> {
+fn load(args: &FmfArgs) -> Result<View, Failure> {
     let tree = Arc::new(Tree::load(&args.tree)?);
-    let view = if args.no_adjust { tree.view() } else { adjust(args, &tree)? };
-    let keys = if args.keep_order { Keys::AsIs } else { Keys::Sorted };
-    if let Some(name) = &args.find {
-        return Ok(view.find(name).map_or_else(|| "null".to_owned(), |node| Item::node(node).text(keys)));
-    }
+    if args.no_adjust { Ok(tree.view()) } else { adjust(args, &tree) }
+}
+
+/// The nodes to show, unless one is asked for by its name.
+fn choose<'v>(args: &FmfArgs, view: &'v View) -> Result<Items<'v>, Failure> {
     let mut items = Items::default();
-    for section in sections(args, &view)? {
-        select(args, &view, &section, &mut items)?;
+    if args.find.is_none() {
+        for section in sections(args, view)? {
+            select(args, view, &section, &mut items)?;
+        }
     }
-    Ok(items.text(keys))
+    Ok(items)
 }
 
 fn adjust(args: &FmfArgs, tree: &Arc<Tree>) -> Result<View, Failure> {
@@ -263,9 +309,11 @@ fn select<'v>(
         .chain(&section.excludes)
         .map(|pattern| Regex::new(pattern))
         .collect::<Result<_, _>>()?;
+    let conditions: Vec<Condition> =
+        args.condition.iter().map(|text| Condition::parse(text)).collect::<Result<_, _>>()?;
     for node in view.prune(&selection) {
         let node = node?;
-        if !meets_conditions(args, node)? || any_found(&excludes, node.name())? {
+        if !meets(&conditions, node)? || any_found(&excludes, node.name())? {
             continue;
         }
         if !args.tests {
@@ -282,8 +330,9 @@ fn any_found(patterns: &[Regex], text: &str) -> Result<bool, regex::Error> {
     patterns.iter().try_fold(false, |found, pattern| Ok(found || pattern.search(text)?))
 }
 
-fn meets_conditions(_args: &FmfArgs, _node: Node<'_>) -> Result<bool, Failure> {
-    Ok(true)
+/// No condition is skipped, so that a bad one shows wherever it stands.
+fn meets(conditions: &[Condition], node: Node<'_>) -> Result<bool, ConditionError> {
+    conditions.iter().try_fold(true, |all, condition| Ok(all & condition.holds(node.data())?))
 }
 
 /// Whether a node is a test that can be run.
@@ -364,61 +413,67 @@ impl<'v> Items<'v> {
 
     /// A test that two sections select under one name is shown once.
     fn replace(&mut self, item: Item<'v>) {
-        match self.by_name.get(&item.name) {
-            Some(at) => self.items[*at] = item,
-            None => {
-                self.by_name.insert(item.name.clone(), self.items.len());
-                self.items.push(item);
-            }
+        if let Some(at) = self.by_name.get(&item.name) {
+            self.items[*at] = item;
+        } else {
+            self.by_name.insert(item.name.clone(), self.items.len());
+            self.items.push(item);
         }
     }
 
-    fn text(&self, keys: Keys) -> String {
-        let texts: Vec<String> = self.items.iter().map(|item| item.text(keys)).collect();
-        format!("[{}]", texts.join(", "))
+    fn print(&self, keys: Keys, printer: &mut Printer<'_, impl Write>) -> io::Result<()> {
+        printer.print("[")?;
+        for (index, item) in self.items.iter().enumerate() {
+            if index > 0 {
+                printer.print(", ")?;
+            }
+            printer.print(&item.text(keys))?;
+        }
+        printer.print("]")
     }
 }
 
-/// JSON on one line with a line for each value instead.
-fn indented(json: &str) -> String {
-    let mut output = String::with_capacity(json.len() * 2);
-    let (mut depth, mut quoted, mut escaped) = (0_usize, false, false);
-    let mut characters = json.chars().peekable();
-    while let Some(character) = characters.next() {
-        if quoted {
-            quoted = escaped || character != '"';
-            escaped = character == '\\' && !escaped;
+/// Puts each value of JSON on a line of its own; the text may come in pieces that end between two tokens.
+#[derive(Debug, Default)]
+struct Indent {
+    depth: usize,
+    /// Whether a list or mapping was just opened.
+    opened: bool,
+    /// Whether the blank after a comma is still to come.
+    separated: bool,
+}
+
+impl Indent {
+    fn apply(&mut self, json: &str) -> String {
+        let mut output = String::with_capacity(json.len() * 2);
+        let (mut quoted, mut escaped) = (false, false);
+        for character in json.chars() {
+            if quoted {
+                quoted = escaped || character != '"';
+                escaped = character == '\\' && !escaped;
+                output.push(character);
+                continue;
+            }
+            if std::mem::take(&mut self.separated) && character == ' ' {
+                continue;
+            }
+            let closes = matches!(character, ']' | '}');
+            self.depth -= usize::from(closes && self.depth > 0);
+            // An empty list or mapping stays on its line.
+            if std::mem::take(&mut self.opened) != closes {
+                new_line(&mut output, self.depth);
+            }
             output.push(character);
-            continue;
+            quoted = character == '"';
+            self.opened = matches!(character, '[' | '{');
+            self.depth += usize::from(self.opened);
+            self.separated = character == ',';
+            if self.separated {
+                new_line(&mut output, self.depth);
+            }
         }
-        match character {
-            '"' => {
-                quoted = true;
-                output.push(character);
-            }
-            '[' | '{' if characters.peek().is_some_and(|next| !matches!(next, ']' | '}')) => {
-                depth += 1;
-                output.push(character);
-                new_line(&mut output, depth);
-            }
-            '[' | '{' => {
-                output.push(character);
-                output.extend(characters.next());
-            }
-            ']' | '}' => {
-                depth = depth.saturating_sub(1);
-                new_line(&mut output, depth);
-                output.push(character);
-            }
-            ',' => {
-                output.push(character);
-                new_line(&mut output, depth);
-                characters.next_if_eq(&' ');
-            }
-            other => output.push(other),
-        }
+        output
     }
-    output
 }
 
 fn new_line(output: &mut String, depth: usize) {

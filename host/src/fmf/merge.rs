@@ -233,6 +233,7 @@ impl Merger {
                     items.retain(|item| !unwanted.contains(item));
                 }
             }
+            (Value::Map(map), Value::List(_)) if map.is_empty() => {}
             (Value::Map(_), Value::List(keys)) => {
                 for key in keys.iter() {
                     if !key.is_hashable() {
@@ -251,6 +252,10 @@ impl Merger {
     }
 
     fn remove_matching(&mut self, raw: &str, current: &mut Value, operand: &Value) -> Result<(), Error> {
+        if matches!(current, Value::List(_) | Value::Map(_)) && !current.is_true() {
+            // Whatever the pattern is, nothing is compared with it.
+            return Ok(());
+        }
         let patterns = patterns(raw, operand)?;
         match &mut *current {
             Value::List(items) => {

@@ -1,8 +1,8 @@
 //! Values from events, with a stack of its own: lists, mappings, anchors, merge keys, the limits.
 
-use std::borrow::Cow;
+use std::collections::HashMap;
 
-use saphyr_parser::{Marker, ScalarStyle, Tag};
+use libyaml_safer::{Mark, ScalarStyle};
 
 use super::scalar::{self, Plain};
 use super::{Error, Interner, MAX_DEPTH, MAX_VALUES, Schema};
@@ -41,8 +41,8 @@ enum Key {
 #[derive(Debug)]
 struct Frame {
     shape: Shape,
-    anchor: usize,
-    start: Marker,
+    anchor: Option<String>,
+    start: Mark,
     size: usize,
     items: Vec<Value>,
     entries: Map,
@@ -50,31 +50,43 @@ struct Frame {
     /// The entries of `<<`, and whether there was one.
     merged: Option<Map>,
     /// The first key that came twice; an error unless the mapping has a merge key, which lets the last one win.
-    duplicate: Option<(Value, Marker)>,
+    duplicate: Option<(Value, Mark)>,
 }
 
 pub(super) struct Builder<'a> {
     schema: Schema,
     interner: &'a mut Interner,
     stack: Vec<Frame>,
-    /// By anchor number; none while the value is not complete.
-    anchors: Vec<Option<Done>>,
+    /// By anchor; none while the value is not complete.
+    anchors: HashMap<String, Option<Done>>,
     total: usize,
     result: Value,
 }
 
 impl<'a> Builder<'a> {
-    pub(super) fn new(schema: Schema, interner: &'a mut Interner) -> Self {
-        Self { schema, interner, stack: Vec::new(), anchors: Vec::new(), total: 0, result: Value::Null }
+    pub(super) fn new(interner: &'a mut Interner) -> Self {
+        let schema = Schema::V12;
+        Self { schema, interner, stack: Vec::new(), anchors: HashMap::new(), total: 0, result: Value::Null }
+    }
+
+    pub(super) fn use_schema(&mut self, schema: Schema) {
+        self.schema = schema;
     }
 
     pub(super) fn finish(self) -> Value {
         self.result
     }
 
-    pub(super) fn alias(&mut self, anchor: usize, at: Marker) -> Result<(), Error> {
-        let Some(done) = self.anchors.get(anchor).cloned().flatten() else {
-            return Err(Error::new(at, "the alias is inside the value it stands for"));
+    pub(super) fn alias(&mut self, anchor: &str, at: Mark) -> Result<(), Error> {
+        let done = match self.anchors.get(anchor) {
+            Some(Some(done)) => done.clone(),
+            Some(None) => {
+                return Err(Error::new(
+                    at,
+                    format!("the alias `{anchor}` is inside the value it stands for"),
+                ));
+            }
+            None => return Err(Error::new(at, format!("there is no anchor `{anchor}` before this alias"))),
         };
         self.count(done.size, at)?;
         self.place(done, at)
@@ -84,13 +96,13 @@ impl<'a> Builder<'a> {
         &mut self,
         text: &str,
         style: ScalarStyle,
-        anchor: usize,
-        tag: Option<&Tag>,
-        at: Marker,
+        anchor: Option<String>,
+        tag: Option<&str>,
+        at: Mark,
     ) -> Result<(), Error> {
         self.count(1, at)?;
         let resolved = match tag.map(tag_name) {
-            Some(name) => scalar::construct(self.schema, name.as_ref(), text),
+            Some(name) => scalar::construct(self.schema, name, text),
             None if style == ScalarStyle::Plain => scalar::resolve(self.schema, text),
             None => Ok(Plain::Text),
         };
@@ -104,12 +116,17 @@ impl<'a> Builder<'a> {
             Plain::Default => return Err(Error::new(at, "`=` has no meaning as a value; put it in quotes")),
         };
         let done = Done { value, size: 1 };
-        self.remember(anchor, || done.clone());
+        self.remember(anchor, Some(&done));
         self.place(done, at)
     }
 
-    pub(super) fn open_list(&mut self, anchor: usize, tag: Option<&Tag>, at: Marker) -> Result<(), Error> {
-        let shape = match tag.map(tag_name).as_deref() {
+    pub(super) fn open_list(
+        &mut self,
+        anchor: Option<String>,
+        tag: Option<&str>,
+        at: Mark,
+    ) -> Result<(), Error> {
+        let shape = match tag.map(tag_name) {
             None | Some("seq" | "!") => Shape::List,
             Some("omap") => Shape::OrderedMap,
             Some("pairs") => Shape::Pairs,
@@ -118,8 +135,13 @@ impl<'a> Builder<'a> {
         self.open(shape, anchor, at)
     }
 
-    pub(super) fn open_map(&mut self, anchor: usize, tag: Option<&Tag>, at: Marker) -> Result<(), Error> {
-        let shape = match tag.map(tag_name).as_deref() {
+    pub(super) fn open_map(
+        &mut self,
+        anchor: Option<String>,
+        tag: Option<&str>,
+        at: Mark,
+    ) -> Result<(), Error> {
+        let shape = match tag.map(tag_name) {
             None | Some("map" | "!") => Shape::Map,
             Some("set") => Shape::Set,
             Some(other) => return Err(unknown_tag(other, "a mapping", at)),
@@ -127,11 +149,12 @@ impl<'a> Builder<'a> {
         self.open(shape, anchor, at)
     }
 
-    fn open(&mut self, shape: Shape, anchor: usize, start: Marker) -> Result<(), Error> {
+    fn open(&mut self, shape: Shape, anchor: Option<String>, start: Mark) -> Result<(), Error> {
         if self.stack.len() >= MAX_DEPTH {
             return Err(Error::new(start, format!("nested more than {MAX_DEPTH} levels deep")));
         }
         self.count(1, start)?;
+        self.remember(anchor.clone(), None);
         self.stack.push(Frame {
             shape,
             anchor,
@@ -146,15 +169,15 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    pub(super) fn close(&mut self, at: Marker) -> Result<(), Error> {
+    pub(super) fn close(&mut self, at: Mark) -> Result<(), Error> {
         let Some(frame) = self.stack.pop() else { return Ok(()) };
-        let (size, anchor) = (frame.size, frame.anchor);
+        let (size, anchor) = (frame.size, frame.anchor.clone());
         let done = Done { value: frame.finish()?, size };
-        self.remember(anchor, || done.clone());
+        self.remember(anchor, Some(&done));
         self.place(done, at)
     }
 
-    fn count(&mut self, values: usize, at: Marker) -> Result<(), Error> {
+    fn count(&mut self, values: usize, at: Mark) -> Result<(), Error> {
         self.total += values;
         if self.total > MAX_VALUES {
             return Err(Error::new(
@@ -165,12 +188,10 @@ impl<'a> Builder<'a> {
         Ok(())
     }
 
-    fn remember(&mut self, anchor: usize, done: impl FnOnce() -> Done) {
-        if anchor > 0 {
-            if self.anchors.len() <= anchor {
-                self.anchors.resize(anchor + 1, None);
-            }
-            self.anchors[anchor] = Some(done());
+    /// A later anchor of the same name takes over.
+    fn remember(&mut self, anchor: Option<String>, done: Option<&Done>) {
+        if let Some(anchor) = anchor {
+            self.anchors.insert(anchor, done.cloned());
         }
     }
 
@@ -180,7 +201,7 @@ impl<'a> Builder<'a> {
             .is_some_and(|frame| matches!(frame.shape, Shape::Map | Shape::Set) && frame.key.is_none())
     }
 
-    fn merge_key(&mut self, at: Marker) -> Result<(), Error> {
+    fn merge_key(&mut self, at: Mark) -> Result<(), Error> {
         if let Some(frame) = self.stack.last_mut() {
             if frame.merged.as_ref().is_some_and(|merged| !merged.is_empty()) {
                 return Err(Error::new(at, "a second merge key `<<` in this mapping"));
@@ -191,7 +212,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Puts a complete value where the innermost list or mapping wants it.
-    fn place(&mut self, done: Done, at: Marker) -> Result<(), Error> {
+    fn place(&mut self, done: Done, at: Mark) -> Result<(), Error> {
         let Some(frame) = self.stack.last_mut() else {
             self.result = done.value;
             return Ok(());
@@ -217,7 +238,7 @@ impl<'a> Builder<'a> {
 }
 
 impl Frame {
-    fn insert(&mut self, key: Value, value: Value, at: Marker) {
+    fn insert(&mut self, key: Value, value: Value, at: Mark) {
         if self.entries.get_value(&key).is_some() && self.duplicate.is_none() {
             self.duplicate = Some((key.clone(), at));
         }
@@ -225,7 +246,7 @@ impl Frame {
     }
 
     /// Takes the entries of a merge key's value; of several mappings the first has the last word.
-    fn merge(&mut self, value: &Value, at: Marker) -> Result<(), Error> {
+    fn merge(&mut self, value: &Value, at: Mark) -> Result<(), Error> {
         let problem = || Error::new(at, "`<<` takes a mapping or a list of mappings");
         let merged = self.merged.get_or_insert_default();
         let maps = match value {
@@ -233,7 +254,7 @@ impl Frame {
             other => std::slice::from_ref(other),
         };
         for map in maps.iter().rev() {
-            for (key, value) in map.as_map().ok_or_else(problem)?.iter() {
+            for (key, value) in map.as_map().ok_or_else(problem)? {
                 merged.insert(key.clone(), value.clone());
             }
         }
@@ -286,7 +307,7 @@ fn single_entries(items: Vec<Value>) -> impl Iterator<Item = (Value, Value)> {
 }
 
 /// A list used as a key becomes a tuple; other containers cannot be keys.
-fn as_key(value: Value, at: Marker) -> Result<Value, Error> {
+fn as_key(value: Value, at: Mark) -> Result<Value, Error> {
     let key = match value {
         Value::List(items) => Value::Tuple(items),
         other => other,
@@ -298,18 +319,11 @@ fn as_key(value: Value, at: Marker) -> Result<Value, Error> {
     }
 }
 
-/// `int` for `!!int`, `!` for the tag without a name, the whole tag for others.
-fn tag_name(tag: &Tag) -> Cow<'_, str> {
-    match (tag.handle.as_str(), tag.suffix.as_str()) {
-        (CORE, suffix) => Cow::Borrowed(suffix),
-        ("", "!") | ("!", "") => Cow::Borrowed("!"),
-        (handle, suffix) => match suffix.strip_prefix(CORE).filter(|_| handle.is_empty()) {
-            Some(name) => Cow::Borrowed(name),
-            None => Cow::Owned(format!("{handle}{suffix}")),
-        },
-    }
+/// `int` for `!!int`; other tags as they are.
+fn tag_name(tag: &str) -> &str {
+    tag.strip_prefix(CORE).unwrap_or(tag)
 }
 
-fn unknown_tag(tag: &str, what: &str, at: Marker) -> Error {
+fn unknown_tag(tag: &str, what: &str, at: Mark) -> Error {
     Error::new(at, format!("the tag `{}` is not known for {what}", tag.escape_debug()))
 }

@@ -3,12 +3,10 @@
 //! document brings back the old rules (`yes` is true, `017` is octal, `1:30` is ninety).
 //!
 //! The configuration of this program is read with `serde_yaml`; FMF is not, because it cannot be: `serde_yaml` gives
-//! `1_000` and `'1_000'` as the same string, where one is a number here, and neither the place of a duplicate key nor
-//! the anchors. So this module stands on a parser of events, `saphyr-parser`: pure Rust without `unsafe`, kept, strings
-//! borrowed from the text. Nothing else knows about it.
-//!
-//! Where the two parsers that python installations have disagree (tabs between tokens, `{a:1}`), the one that accepts
-//! the document is right here.
+//! `1_000` and `'1_000'` as the same string, where one is a number here, and tells neither the place of a value nor the
+//! version a document asks for. So this module stands on events of `libyaml-safer`, the same parser (libyaml) in safe
+//! Rust. It is also the C parser that many python installations read FMF with, so it accepts and refuses what they do.
+//! Nothing else knows about it.
 //!
 //! A document comes from strangers: its depth, its size with aliases written out, and the digits of its numbers are
 //! limited; building does not recurse. Aliased values are shared, later changes of one do not show in the others.
@@ -20,7 +18,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use saphyr_parser::{Event, Marker, Parser};
+use libyaml_safer::{EventData, Mark, Parser};
 use thiserror::Error;
 
 use self::builder::Builder;
@@ -42,8 +40,12 @@ pub struct Error {
 }
 
 impl Error {
-    fn new(at: Marker, problem: impl Into<String>) -> Self {
-        Self { line: at.line(), column: at.col() + 1, problem: problem.into() }
+    fn new(at: Mark, problem: impl Into<String>) -> Self {
+        Self { line: at.line as usize + 1, column: at.column as usize + 1, problem: problem.into() }
+    }
+
+    fn syntax(error: &libyaml_safer::Error) -> Self {
+        Self::new(error.problem_mark().unwrap_or_default(), error.problem())
     }
 }
 
@@ -90,49 +92,35 @@ pub fn parse(text: &str) -> Result<Value, Error> {
 pub fn parse_with(text: &str, interner: &mut Interner) -> Result<Value, Error> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     check_characters(text)?;
-    let schema = schema(text)?;
-    let mut builder = Builder::new(schema, interner);
+    let mut bytes = text.as_bytes();
+    let mut parser = Parser::new();
+    parser.set_input_string(&mut bytes);
+    let mut builder = Builder::new(interner);
     let mut documents = 0;
-    for event in Parser::new_from_str(text) {
-        let (event, span) = event.map_err(|error| Error::new(*error.marker(), error.info()))?;
-        match event {
-            Event::DocumentStart(_) if documents > 0 => {
-                return Err(Error::new(span.start, "a second document: a file holds one"));
+    loop {
+        let event = parser.parse().map_err(|error| Error::syntax(&error))?;
+        let at = event.start_mark;
+        match event.data {
+            EventData::StreamEnd => return Ok(builder.finish()),
+            EventData::StreamStart { .. } | EventData::DocumentEnd { .. } => {}
+            EventData::DocumentStart { version_directive, .. } => {
+                documents += 1;
+                if documents > 1 {
+                    return Err(Error::new(at, "a second document: a file holds one"));
+                }
+                if version_directive.is_some_and(|version| (version.major, version.minor) == (1, 1)) {
+                    builder.use_schema(Schema::V11);
+                }
             }
-            Event::DocumentStart(_) => documents += 1,
-            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
-            Event::Alias(anchor) => builder.alias(anchor, span.start)?,
-            Event::Scalar(text, style, anchor, tag) => {
-                builder.scalar(&text, style, anchor, tag.as_deref(), span.start)?
+            EventData::Alias { anchor } => builder.alias(&anchor, at)?,
+            EventData::Scalar { anchor, tag, value, style, .. } => {
+                builder.scalar(&value, style, anchor, tag.as_deref(), at)?;
             }
-            Event::SequenceStart(anchor, tag) => builder.open_list(anchor, tag.as_deref(), span.start)?,
-            Event::MappingStart(anchor, tag) => builder.open_map(anchor, tag.as_deref(), span.start)?,
-            Event::SequenceEnd | Event::MappingEnd => builder.close(span.start)?,
+            EventData::SequenceStart { anchor, tag, .. } => builder.open_list(anchor, tag.as_deref(), at)?,
+            EventData::MappingStart { anchor, tag, .. } => builder.open_map(anchor, tag.as_deref(), at)?,
+            EventData::SequenceEnd | EventData::MappingEnd => builder.close(at)?,
         }
     }
-    Ok(builder.finish())
-}
-
-/// The version that a `%YAML` directive asks for.
-fn schema(text: &str) -> Result<Schema, Error> {
-    for (number, line) in text.lines().enumerate() {
-        let line = line.trim_end();
-        if let Some(version) = line.strip_prefix("%YAML") {
-            return match version.split('#').next().unwrap_or_default().trim() {
-                "1.1" => Ok(Schema::V11),
-                "1.2" => Ok(Schema::V12),
-                other => Err(Error {
-                    line: number + 1,
-                    column: 7,
-                    problem: format!("YAML {} is not known here: 1.1 and 1.2 are", other.escape_debug()),
-                }),
-            };
-        }
-        if !(line.is_empty() || line.starts_with(['%', '#'])) {
-            break;
-        }
-    }
-    Ok(Schema::V12)
 }
 
 /// Refuses the characters that YAML does not allow, escapes in quotes aside.
