@@ -1,8 +1,20 @@
 //! Runs FMF tests on machines that plugins supply.
 
+pub mod cli;
+pub mod command;
+pub mod config;
+pub mod core;
+mod engine;
+pub mod executor;
+pub mod fmf;
+pub mod plugin;
+mod report;
+pub mod store;
+pub mod text;
+pub mod transport;
 pub mod config;
 pub mod core;
 pub mod executor;
+pub mod fmf;
 pub mod plugin;
 pub mod store;
-pub mod transport;

@@ -17,6 +17,7 @@ impl Plugin for Lab {
     }
 }
 impl Provisioner for Lab {
+    const CAPABILITIES: Capabilities = Capabilities::EXPIRES; // With this process: nothing else knows of it.
     fn reserve(&self, _lease: &Lease, _host: &Host) -> Result<Machine> {
         let name = self.free.lock()?.pop().ok_or(Error::new(ErrorKind::Busy, "all hosts are lent"))?;
         Ok(Machine::new(&name, Transport::Ssh(SshTransport::new(&name))))
@@ -29,7 +30,7 @@ impl Provisioner for Lab {
         Ok(())
     }
     fn list(&self, _owner: &str, _host: &Host) -> Result<Vec<Held>> {
-        Ok(Vec::new()) // Nothing is created, so nothing can be left behind.
+        Ok(Vec::new())
     }
 }
 atex_plugin_api::export_plugin!(provisioner "lab" => Lab);

@@ -144,22 +144,18 @@ impl Library {
     ) -> RResult<T, RawError> {
         let name = name.as_str();
         let found = self.entries.iter().find(|entry| entry.name == name && of_kind(&entry.make).is_some());
-        raw_result(match found.and_then(|entry| of_kind(&entry.make)) {
-            Some(make) => guard(|| make(config.as_str(), Host::new(host))),
-            None => {
-                let others = self.entries.iter().filter(|entry| of_kind(&entry.make).is_some());
-                Err(no_such(kind, name, nearest(name, others.map(|entry| entry.name))))
-            }
+        raw_result(if let Some(make) = found.and_then(|entry| of_kind(&entry.make)) {
+            guard(|| make(config.as_str(), Host::new(host)))
+        } else {
+            let others = self.entries.iter().filter(|entry| of_kind(&entry.make).is_some());
+            Err(no_such(kind, name, nearest(name, others.map(|entry| entry.name))))
         })
     }
 }
 
 fn no_such(kind: Kind, name: &str, near: Option<&str>) -> Error {
-    let mut message = format!("this library has no {kind} {name:?}");
-    if let Some(near) = near {
-        message.push_str(&format!(", did you mean {near:?}?"));
-    }
-    Error::new(ErrorKind::Unsupported, message)
+    let hint = near.map_or_else(String::new, |near| format!(", did you mean {near:?}?"));
+    Error::new(ErrorKind::Unsupported, format!("this library has no {kind} {name:?}{hint}"))
 }
 
 /// Makes a library of plugins out of a crate with `crate-type = ["cdylib"]`: once per crate, anywhere in it.

@@ -182,9 +182,13 @@ impl<F: Fitness> Policy for ByFitness<F> {
             labels: view.labels,
         };
         if self.examples.len() <= MAX_CLASSES {
-            (0..self.examples.len() as Class).for_each(|class| self.push(&machine, class, out));
+            for class in 0..self.examples.len() as Class {
+                self.push(&machine, class, out);
+            }
         } else {
-            window.iter().for_each(|class| self.push(&machine, *class, out));
+            for class in window {
+                self.push(&machine, *class, out);
+            }
         }
         Ok(())
     }

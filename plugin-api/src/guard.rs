@@ -70,7 +70,7 @@ fn record(info: &PanicHookInfo<'_>) {
     let mut text = format!("{info}\nin thread {:?}", thread.name().unwrap_or("without a name"));
     let backtrace = Backtrace::capture();
     if backtrace.status() == BacktraceStatus::Captured {
-        text.push_str(&format!("\n{backtrace}"));
+        text = format!("{text}\n{backtrace}");
     }
     let _ = LAST_PANIC.try_with(|last| *last.borrow_mut() = Some(text));
 }

@@ -29,7 +29,6 @@ mod convert;
 pub mod describe;
 pub mod error;
 #[doc(hidden)]
-#[allow(missing_docs, reason = "only for the expansion of export_plugin!")]
 pub mod export;
 mod fitness;
 mod guard;

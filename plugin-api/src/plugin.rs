@@ -110,15 +110,12 @@ fn is_secret(path: &str, schema: &Schema) -> bool {
 
 fn unknown_key(path: &str, known: &[String]) -> String {
     let key = path.rsplit('.').next().unwrap_or(path);
-    let mut message = format!("unknown key `{path}`");
-    if let Some(near) = nearest(key, known.iter().map(String::as_str)) {
-        message.push_str(&format!(", did you mean `{near}`?"));
-    } else if known.is_empty() {
-        message.push_str(", it takes none");
-    } else {
-        message.push_str(&format!(", it takes {}", known.join(", ")));
-    }
-    message
+    let hint = match nearest(key, known.iter().map(String::as_str)) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if known.is_empty() => "it takes none".to_owned(),
+        None => format!("it takes {}", known.join(", ")),
+    };
+    format!("unknown key `{path}`, {hint}")
 }
 
 /// Names of all properties, wherever they stand in the schema, in its order.

@@ -16,7 +16,7 @@ impl Capabilities {
     pub const NONE: Self = Self(0);
     /// [`Provisioner::list`] finds what is held: the host can clean up after itself, even after it was killed.
     pub const LIST: Self = Self(1);
-    /// The provider ends each lease by itself after [`Lease::lifetime_s`].
+    /// Each lease ends by itself: the provider ends it after [`Lease::lifetime_s`], or nothing but this process knows of it.
     pub const EXPIRES: Self = Self(1 << 1);
     /// [`Provisioner::renew`] works.
     pub const RENEW: Self = Self(1 << 2);
@@ -77,7 +77,7 @@ pub trait Provisioner: Plugin + Send + Sync {
 
     /// How long after `reserve` was cut off the provider may still come up with the machine. The host takes a lease for gone
     /// only after `list` has shown nothing for that long.
-    const SETTLE: Duration = Duration::from_secs(600);
+    const SETTLE: Duration = Duration::from_mins(10);
 
     /// Gets a machine, ready to be connected to, or fails. Name or tag what you create with [`Lease::mark`], or write the
     /// mark down in [`Host::state_dir`], before it can be lost.

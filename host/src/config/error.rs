@@ -28,10 +28,9 @@ pub enum Source {
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::File(file, None) => write!(f, "{}", file.display()),
             Self::File(file, Some(at)) => write!(f, "{}:{}:{}", file.display(), at.line, at.column),
             Self::Argument(name) | Self::Variable(name) => f.write_str(name),
-            Self::Record(file) => write!(f, "{}", file.display()),
+            Self::File(file, None) | Self::Record(file) => write!(f, "{}", file.display()),
         }
     }
 }

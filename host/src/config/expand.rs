@@ -56,6 +56,16 @@ pub(crate) fn has_reference(text: &str) -> bool {
     std::iter::from_fn(|| pieces.next_piece()).any(|piece| !matches!(piece, Ok(Piece::Text(_))))
 }
 
+/// Whether all of a written form comes from variables, so that nothing of the value stands in it.
+pub(crate) fn is_only_references(text: &str) -> bool {
+    let mut pieces = Pieces { rest: text };
+    std::iter::from_fn(|| pieces.next_piece()).all(|piece| match piece {
+        Ok(Piece::Variable { default, .. }) => default.is_none_or(str::is_empty),
+        Ok(Piece::Secret(_) | Piece::Redacted) => true,
+        Ok(Piece::Text(_)) | Err(_) => false,
+    })
+}
+
 /// Whether a key says that its value is secret: `token`, `api-token`, `PASSWORD`, `secrets`, `key-data`, ...
 pub(crate) fn is_secret_key(key: &str) -> bool {
     const LAST_WORDS: [&str; 8] =
@@ -150,7 +160,7 @@ fn substitute(text: &str, lookup: Lookup<'_>, secrets: &mut Secrets) -> Result<S
                 out.written_out |= !default.is_empty();
             }
             Piece::Variable { name, default: None } => {
-                out.text.push_str(&lookup(name).ok_or_else(|| unset(name, false))?)
+                out.text.push_str(&lookup(name).ok_or_else(|| unset(name, false))?);
             }
             Piece::Secret(name) => {
                 let value = lookup(name).ok_or_else(|| unset(name, true))?;
@@ -174,7 +184,7 @@ fn unset(name: &str, secret: bool) -> ConfigError {
 
 fn not_stored() -> ConfigError {
     ConfigError::new("this secret was written out in the configuration and is not stored with the run")
-        .help("give the configuration again with --config, or refer to a variable there with `${secret:VAR}`")
+        .help("put it back where it stood in the file, or refer to a variable with `${secret:VAR}`")
 }
 
 /// A part of a string.

@@ -2,17 +2,19 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// One step from a value into one of its parts.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
 pub enum Step {
     Key(String),
     Index(usize),
 }
 
 /// The steps from the top of a document, outermost first.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Path(Vec<Step>);
 
 impl Path {
@@ -27,13 +29,19 @@ impl Path {
     /// The path of the value under `key`.
     #[must_use]
     pub fn key(&self, key: impl Into<String>) -> Self {
-        self.then(Step::Key(key.into()))
+        self.step(Step::Key(key.into()))
     }
 
     /// The path of list item `index`, from 0.
     #[must_use]
     pub fn index(&self, index: usize) -> Self {
-        self.then(Step::Index(index))
+        self.step(Step::Index(index))
+    }
+
+    /// The path of what is at `inner` below the value at this path.
+    #[must_use]
+    pub fn join(&self, inner: &Self) -> Self {
+        Self(self.0.iter().chain(&inner.0).cloned().collect())
     }
 
     /// This path with `step` before it.
@@ -49,7 +57,9 @@ impl Path {
         })
     }
 
-    fn then(&self, step: Step) -> Self {
+    /// The path of the part of this value that `step` leads to.
+    #[must_use]
+    pub fn step(&self, step: Step) -> Self {
         let mut steps = self.0.clone();
         steps.push(step);
         Self(steps)

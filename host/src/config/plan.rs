@@ -18,14 +18,33 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::checks;
+use super::error::ConfigError;
+use super::options::RunOptions;
 use super::secret::{PluginUse, Secrets, Text};
 
 /// Whose semantics apply where those of tmt and of atex differ.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+    clap::ValueEnum,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Dialect {
+    /// What tmt does.
     #[default]
+    #[value(help = None::<&str>)]
     Tmt,
+    /// What ATEX does.
+    #[value(help = None::<&str>)]
     Atex,
 }
 
@@ -252,13 +271,21 @@ pub struct Permissions {
     pub strict: bool,
 }
 
-/// What the plan was made from, for run.json and for messages.
-#[derive(Debug, Clone, Default, PartialEq)]
+/// What the plan was made from: enough to make it again ([`super::plan_again`]), without any secret. Goes into run.json.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Origin {
+    /// The working directory; relative paths of `options` start here.
+    pub directory: PathBuf,
+    /// The command line, with literal secrets redacted.
+    pub options: RunOptions,
     /// The configuration file, if there was one.
     pub file: Option<PathBuf>,
     /// The file as it was written: not expanded, literal secrets redacted. `Null` without a file.
     pub configuration: Value,
+    /// [`RunPlan::owner`], which must not depend on who resumes.
+    pub owner: String,
+    /// [`RunPlan::seed`].
+    pub seed: u64,
 }
 
 impl RunPlan {
@@ -282,17 +309,44 @@ impl RunPlan {
         let shared = self.pools.iter().position(|known| same_machines(known, &pool));
         let at = shared.unwrap_or(self.pools.len());
         if shared.is_none() {
-            pool.provisioner.name = free_name(&self.pools, &pool.provisioner.name);
+            let taken = |name: &str| self.pools.iter().any(|pool| pool.name() == name);
+            pool.provisioner.name = free_name(&pool.provisioner.name, taken);
             self.pools.push(pool);
         }
         platform.pools = PoolChoice::Listed(vec![at]);
         self
     }
 
+    /// The plan with another owner of its machines.
+    pub fn with_owner(mut self, owner: String) -> Result<Self, ConfigError> {
+        checks::owner(&owner).map_err(ConfigError::new)?;
+        self.origin.owner.clone_from(&owner);
+        self.owner = owner;
+        Ok(self)
+    }
+
     /// The first platform that no machine can come for.
     pub fn without_pool(&self) -> Option<&Platform> {
         self.platforms.iter().find(|platform| platform.pools == PoolChoice::Unspecified)
     }
+}
+
+impl Platform {
+    /// No pool, no run: what to say of a platform that no machine can come for.
+    pub fn no_pool(&self) -> ConfigError {
+        ConfigError::new(format!("nothing says where the machines of platform {:?} come from", self.name)).help(
+            "name a pool with `--provisioner local` (this box) or another plugin, under `provisioners:` in atex.yaml, \
+             or in the plan's `provision`",
+        )
+    }
+}
+
+/// What to say of a plan with `how: local` unless [`Permissions::local`]: tests can wreck the box.
+pub fn local_refused(plan: &str) -> ConfigError {
+    ConfigError::new(format!(
+        "the plan {plan} wants to run its tests on this box (`how: local`), and tests can wreck it"
+    ))
+    .help("say yes with --allow-local, or name other machines with --provisioner")
 }
 
 fn split(platform: &Platform, plans: Vec<String>) -> Vec<Platform> {
@@ -314,11 +368,11 @@ fn same_machines(one: &Pool, other: &Pool) -> bool {
     *one == renamed
 }
 
-/// `wanted`, or with a number behind it if a pool has that name.
-pub(super) fn free_name(pools: &[Pool], wanted: &str) -> String {
+/// `wanted`, or with a number behind it if that is taken.
+pub(super) fn free_name(wanted: &str, taken: impl Fn(&str) -> bool) -> String {
     let mut name = wanted.to_owned();
     let mut number = 2;
-    while pools.iter().any(|pool| pool.name() == name) {
+    while taken(&name) {
         name = format!("{wanted}-{number}");
         number += 1;
     }
@@ -372,7 +426,14 @@ mod tests {
             keep_artifacts: true,
             allow: Permissions::default(),
             dry_run: false,
-            origin: Origin::default(),
+            origin: Origin {
+                directory: "/".into(),
+                options: RunOptions::default(),
+                file: None,
+                configuration: Value::Null,
+                owner: "me@here".into(),
+                seed: 1,
+            },
             secrets: Secrets::default(),
         }
     }
@@ -410,5 +471,14 @@ mod tests {
         assert_eq!(plan.platforms[1].pools, PoolChoice::Listed(vec![0]));
         assert_eq!(plan.platforms[2].pools, PoolChoice::Listed(vec![1]));
         assert_eq!(plan.without_pool(), None);
+    }
+
+    #[test]
+    fn a_missing_pool_is_told_with_three_ways_to_name_one() {
+        let line = platform("a").no_pool().to_string();
+        for way in ["--provisioner local", "`provisioners:` in atex.yaml", "`provision`"] {
+            assert!(line.contains(way), "{line}");
+        }
+        assert!(local_refused("/plans/x").to_string().contains("--allow-local"));
     }
 }

@@ -13,6 +13,11 @@ use std::path::PathBuf;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
+use super::error::ConfigError;
+use super::expand;
+use super::place::Place;
+use super::surroundings::Surroundings;
+
 /// Shown in place of a secret wherever text is scrubbed.
 const MASK: &str = "***";
 
@@ -63,7 +68,7 @@ impl Serialize for Text {
 }
 
 /// One use of a plugin: which one, under which name, with what configuration of its own.
-#[derive(Clone, PartialEq)]
+#[derive(Clone)]
 pub struct PluginUse {
     /// The plugin's name, as in `libatex_provisioner_NAME.so`.
     pub plugin: String,
@@ -73,6 +78,7 @@ pub struct PluginUse {
     pub base: PathBuf,
     written: Map<String, Value>,
     resolved: Map<String, Value>,
+    place: Place,
 }
 
 impl PluginUse {
@@ -84,13 +90,58 @@ impl PluginUse {
         written: Map<String, Value>,
         resolved: Map<String, Value>,
     ) -> Self {
-        Self { plugin: plugin.into(), name: name.into(), base: base.into(), written, resolved }
+        Self {
+            plugin: plugin.into(),
+            name: name.into(),
+            base: base.into(),
+            written,
+            resolved,
+            place: Place::Default,
+        }
     }
 
     /// A plugin without configuration of its own.
     pub fn bare(plugin: impl Into<String>) -> Self {
         let plugin = plugin.into();
         Self::new(plugin.clone(), plugin, PathBuf::new(), Map::new(), Map::new())
+    }
+
+    /// The same use of a plugin from its written form, with variables resolved anew: for what an earlier process recorded.
+    pub fn again(
+        plugin: &str,
+        name: &str,
+        base: &std::path::Path,
+        written: &Map<String, Value>,
+        around: &Surroundings,
+    ) -> Result<Self, ConfigError> {
+        let lookup = |name: &str| around.variable(name).map(str::to_owned);
+        let forms = expand::expand(&Value::Object(written.clone()), &lookup, &mut Secrets::default())?;
+        let map = |value: Value| if let Value::Object(map) = value { map } else { Map::new() };
+        Ok(Self::new(plugin, name, base, map(forms.written), map(forms.resolved)))
+    }
+
+    /// The same, standing at `place`.
+    pub(crate) fn at(self, place: Place) -> Self {
+        Self { place, ..self }
+    }
+
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// An error about this entry, with the line or the option where it stands: for what the plugin says of it.
+    pub fn blame(&self, message: &str) -> ConfigError {
+        self.place.blame(message)
+    }
+
+    pub(crate) fn set_written(&mut self, written: Map<String, Value>) {
+        self.written = written;
+    }
+
+    /// Sets one of the plugin's own keys to something that is no secret.
+    pub(crate) fn set(&mut self, key: &str, value: Value) {
+        self.written.insert(key.to_owned(), value.clone());
+        self.resolved.insert(key.to_owned(), value);
     }
 
     /// The plugin's own keys as they may be shown and stored.
@@ -101,6 +152,15 @@ impl PluginUse {
     /// The plugin's own keys with their values, secrets included: for the plugin only.
     pub fn expose(&self) -> &Map<String, Value> {
         &self.resolved
+    }
+}
+
+/// Equal wherever they stand.
+impl PartialEq for PluginUse {
+    fn eq(&self, other: &Self) -> bool {
+        let Self { plugin, name, base, written, resolved, place: _ } = self;
+        (plugin, name, base, written, resolved)
+            == (&other.plugin, &other.name, &other.base, &other.written, &other.resolved)
     }
 }
 

@@ -7,7 +7,7 @@ const LIKELY: f64 = 0.8;
 const LONGEST: usize = 64;
 
 /// The word among `known` that looks most like `word`, if any does.
-pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if word.len() > LONGEST {
         return None;
     }

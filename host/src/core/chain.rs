@@ -249,7 +249,8 @@ impl Chain {
 
     /// What the policies wish for one machine.
     pub fn prefer(&mut self, question: &Question) -> Vec<Wish> {
-        let own = |test: TestId| if test == NONE { NONE } else { test.wrapping_sub(self.tests.start) };
+        // A machine may have served a platform of another chain before.
+        let own = |test: TestId| if self.tests.contains(&test) { test - self.tests.start } else { NONE };
         let running: Vec<TestId> = question.running.iter().map(|&test| own(test)).collect();
         let last = own(question.last);
         let labels: Vec<(&str, &str)> = question

@@ -75,6 +75,8 @@ pub struct Limits {
     pub reserve_failures: u32,
     /// How often a test is run again because its machine was lost.
     pub lost_machine_reruns: u16,
+    /// Judged runs of one test, whatever the policies say.
+    pub max_attempts: u16,
     /// Machines of a pool in a row that no policy wants a platform's tests on.
     pub fruitless: u32,
     /// Tests in a row that fail on a machine, while most pass elsewhere, before it is put aside; 0: never.
@@ -144,6 +146,7 @@ impl Default for Limits {
             setup_failures: 10,
             reserve_failures: 10,
             lost_machine_reruns: 2,
+            max_attempts: 1000,
             fruitless: 3,
             fails_in_a_row: 0,
             backoff: 5_000,

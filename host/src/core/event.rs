@@ -154,7 +154,8 @@ pub enum Action {
     Ask { chain: ChainId, lease: LeaseId, ask: AskId, question: Box<Question> },
     /// For [`Chain::judge`](super::Chain::judge).
     Judge { chain: ChainId, execution: ExecutionId, run: Box<FinishedRun> },
-    /// For [`Chain::note`](super::Chain::note), in order; the journal keeps these for resume.
+    /// For [`Chain::note`](super::Chain::note), in order; the journal keeps these for resume. They come even if no policy
+    /// wants them.
     Note { chain: ChainId, now: Ms, note: Note },
 
     /// The one verdict of a test.

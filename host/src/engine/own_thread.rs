@@ -60,9 +60,7 @@ impl OwnThread {
     pub(crate) fn start(name: &str, policy: Box<dyn Policy>, limit: Duration) -> std::io::Result<Self> {
         let (asks, asked) = mpsc::channel();
         let (tell, answers) = mpsc::channel();
-        thread::Builder::new()
-            .name(format!("policy {name}"))
-            .spawn(move || serve(policy, &asked, &tell))?;
+        thread::Builder::new().name(format!("policy {name}")).spawn(move || serve(policy, &asked, &tell))?;
         Ok(Self { name: name.to_owned(), asks, answers, limit, silent: Cell::new(false) })
     }
 
@@ -245,11 +243,24 @@ struct OwnedView {
 impl From<&View<'_>> for OwnedView {
     fn from(view: &View<'_>) -> Self {
         Self {
-            plain: view.without_lists(),
+            plain: without_lists(view),
             running: view.running.to_vec(),
             labels: view.labels.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect(),
         }
     }
+}
+
+fn without_lists(view: &View<'_>) -> View<'static> {
+    let mut plain = View::new(view.machine);
+    plain.now = view.now;
+    plain.kind = view.kind;
+    plain.platform = view.platform;
+    plain.free = view.free;
+    plain.slots = view.slots;
+    plain.ran = view.ran;
+    plain.last = view.last;
+    plain.last_ok = view.last_ok;
+    plain
 }
 
 impl OwnedView {
@@ -292,7 +303,8 @@ impl From<&Run<'_>> for OwnedRun {
 
 impl OwnedRun {
     fn borrow(&self) -> Run<'_> {
-        let mut run = Run::new(self.now, self.test, self.machine, self.outcome);
+        let mut run = Run::new(self.test, self.machine, self.outcome);
+        run.now = self.now;
         run.attempt = self.attempt;
         run.exit = self.exit;
         run.wall = self.wall;
@@ -368,7 +380,8 @@ mod tests {
     fn a_policy_that_blocks_is_left_behind_and_never_asked_again() {
         let gate = Arc::new((Mutex::new(false), Condvar::new()));
         let mut policy =
-            OwnThread::start("stubborn", Box::new(Stubborn(gate.clone())), Duration::from_millis(50)).unwrap();
+            OwnThread::start("stubborn", Box::new(Stubborn(gate.clone())), Duration::from_millis(50))
+                .unwrap();
         assert!(policy.wants().rank);
         let mut ranks = vec![];
         policy.rank(7, &[Queued::first(3)], &mut ranks).unwrap();

@@ -5,14 +5,13 @@
 //! ([`OwnThread`](super::own_thread::OwnThread)). What a policy did wrong is told once per kind of fault.
 
 use std::{
-    collections::HashSet,
     io,
-    sync::mpsc::{self, Receiver, Sender},
+    sync::mpsc::{self, Receiver, SendError, Sender},
     thread,
 };
 
 use crate::core::{
-    Chain,
+    Chain, Ranks,
     event::{Action, ChainId, Event},
 };
 
@@ -25,15 +24,18 @@ pub(crate) struct Policies {
 }
 
 impl Policies {
-    /// Moves each chain to a thread called `policies N`.
-    pub(crate) fn start(chains: Vec<Chain>, inbox: &Sender<Input>) -> io::Result<Self> {
+    /// Moves each chain to a thread called `policies N`. `names`: of each chain's policies, by position.
+    pub(crate) fn start(
+        chains: Vec<Chain>,
+        names: &[Vec<String>],
+        inbox: &Sender<Input>,
+    ) -> io::Result<Self> {
         let mut senders = Vec::new();
         for (number, chain) in chains.into_iter().enumerate() {
             let (ask, asked) = mpsc::channel();
-            let inbox = inbox.clone();
-            thread::Builder::new()
-                .name(format!("policies {number}"))
-                .spawn(move || Desk { number: number as ChainId, chain, inbox, told: HashSet::new() }.serve(&asked))?;
+            let names = names.get(number).cloned().unwrap_or_default();
+            let desk = Desk { number: number as ChainId, chain, names, inbox: inbox.clone() };
+            thread::Builder::new().name(format!("policies {number}")).spawn(move || desk.serve(&asked))?;
             senders.push(ask);
         }
         Ok(Self { chains: senders })
@@ -52,29 +54,61 @@ impl Policies {
 struct Desk {
     number: ChainId,
     chain: Chain,
+    names: Vec<String>,
     inbox: Sender<Input>,
-    told: HashSet<String>,
 }
 
 impl Desk {
     fn serve(mut self, asked: &Receiver<Action>) {
+        // What went wrong at registration.
+        if self.tell_faults().is_err() {
+            return;
+        }
         for action in asked {
             let answer = self.answer(action);
-            for fault in self.chain.take_faults() {
-                let text = fault.to_string();
-                if self.told.insert(text.clone()) && self.inbox.send(Input::PolicyFault(text)).is_err() {
-                    return;
-                }
-            }
-            if let Some(event) = answer
-                && self.inbox.send(Input::Policies(event)).is_err()
-            {
+            let told = self.tell_faults();
+            let sent = answer.map_or(Ok(()), |event| self.inbox.send(Input::Policies(event)));
+            if told.and(sent).is_err() {
                 return;
             }
         }
     }
 
+    /// `None` for what needs no answer.
     fn answer(&mut self, action: Action) -> Option<Event> {
-        self.chain.answer(self.number, action)
+        match action {
+            Action::Kind { kind, .. } => {
+                self.chain.kind(&kind);
+                None
+            }
+            Action::Rank { ask, kinds, tests, .. } => {
+                let Ranks { ranks, differ } = self.chain.rank(&kinds, &tests);
+                Some(Event::Ranked { ask, ranks, differ })
+            }
+            Action::Ask { lease, ask, question, .. } => {
+                Some(Event::Preferred { lease, ask, wishes: self.chain.prefer(&question) })
+            }
+            Action::Judge { execution, run, .. } => {
+                Some(Event::Judged { execution, judgement: self.chain.judge(&run) })
+            }
+            Action::Note { now, note, .. } => {
+                let commands = self.chain.note(now, &note);
+                (!commands.is_empty()).then_some(Event::Commands { chain: self.number, commands })
+            }
+            _ => None,
+        }
+    }
+
+    fn tell_faults(&mut self) -> Result<(), SendError<Input>> {
+        for fault in self.chain.take_news() {
+            let name = self.names.get(usize::from(fault.policy)).map_or("?", String::as_str);
+            let mut text = format!("policy {name}: {}", fault.kind.text());
+            if !fault.message.is_empty() {
+                text.push_str(": ");
+                text.push_str(&fault.message);
+            }
+            self.inbox.send(Input::PolicyFault(text))?;
+        }
+        Ok(())
     }
 }

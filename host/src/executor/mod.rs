@@ -25,6 +25,7 @@ pub mod result;
 mod session;
 mod setup;
 pub mod spec;
+mod untar;
 mod upload;
 mod worker;
 

@@ -41,7 +41,7 @@ const CPUS: [(u16, &str); 9] = [
 
 /// Checks that the file is a complete 64-bit shared library for this CPU.
 pub(super) fn check(file: &mut (impl Read + Seek)) -> Result<(), ElfFault> {
-    let length = file.seek(SeekFrom::End(0)).map_err(unreadable)?;
+    let length = file.seek(SeekFrom::End(0)).map_err(|error| unreadable(&error))?;
     let header = Header::read(file, length)?;
     header.check_cpu()?;
     if header.kind != ET_DYN {
@@ -56,7 +56,7 @@ pub(super) fn check(file: &mut (impl Read + Seek)) -> Result<(), ElfFault> {
     if needed > length { Err(ElfFault::Truncated { length, needed }) } else { Ok(()) }
 }
 
-fn unreadable(error: io::Error) -> ElfFault {
+fn unreadable(error: &io::Error) -> ElfFault {
     ElfFault::Unreadable(error.to_string())
 }
 
@@ -76,7 +76,7 @@ struct Header {
 impl Header {
     fn read(file: &mut (impl Read + Seek), length: u64) -> Result<Self, ElfFault> {
         let mut bytes = [0; HEADER_BYTES];
-        file.seek(SeekFrom::Start(0)).map_err(unreadable)?;
+        file.seek(SeekFrom::Start(0)).map_err(|error| unreadable(&error))?;
         let magic = length >= 6 && file.read_exact(&mut bytes[..6]).is_ok() && bytes.starts_with(b"\x7fELF");
         if !magic {
             return Err(ElfFault::NotElf);
@@ -84,7 +84,7 @@ impl Header {
         if length < HEADER_BYTES as u64 {
             return Err(ElfFault::Truncated { length, needed: HEADER_BYTES as u64 });
         }
-        file.read_exact(&mut bytes[6..]).map_err(unreadable)?;
+        file.read_exact(&mut bytes[6..]).map_err(|error| unreadable(&error))?;
         let (class, order) = (bytes[4], bytes[5]);
         let two = |at: usize| number(&bytes[at..at + 2], order) as u16;
         let eight = |at: usize| number(&bytes[at..at + 8], order);
@@ -123,11 +123,11 @@ fn segments_end(file: &mut (impl Read + Seek), header: &Header, length: u64) -> 
     if needed > length {
         return Err(ElfFault::Truncated { length, needed });
     }
-    file.seek(SeekFrom::Start(header.program_headers)).map_err(unreadable)?;
+    file.seek(SeekFrom::Start(header.program_headers)).map_err(|error| unreadable(&error))?;
     let mut end = 0;
     for _ in 0..header.program_header_count {
         let mut bytes = [0; PROGRAM_HEADER_BYTES as usize];
-        file.read_exact(&mut bytes).map_err(unreadable)?;
+        file.read_exact(&mut bytes).map_err(|error| unreadable(&error))?;
         let (offset, size) = (number(&bytes[8..16], header.order), number(&bytes[32..40], header.order));
         end = end.max(offset.saturating_add(size));
     }

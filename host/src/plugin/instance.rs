@@ -66,17 +66,19 @@ fn directory_name(kind: Kind, name: &str) -> String {
     for byte in name.bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'@' => safe.push(byte.into()),
-            _ => safe.push_str(&format!("%{byte:02x}")),
+            _ => safe = format!("{safe}%{byte:02x}"),
         }
     }
     safe
 }
 
+type Listener = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// What goes with one call: how to end it, and who wants to know how it gets on.
 #[derive(Clone, Default)]
 pub struct Call {
     cancel: Cancel,
-    progress: Option<Arc<dyn Fn(&str) + Send + Sync>>,
+    progress: Option<Listener>,
 }
 
 impl Call {
@@ -146,7 +148,7 @@ impl Services for Callbacks {
     }
     fn info(&self) -> HostInfo {
         let mut info = HostInfo::default();
-        info.program = concat!("atex-host ", env!("CARGO_PKG_VERSION")).to_owned();
+        concat!("atex-host ", env!("CARGO_PKG_VERSION")).clone_into(&mut info.program);
         info.name.clone_from(&self.instance.name);
         info.state_dir.clone_from(&self.instance.state_dir);
         info

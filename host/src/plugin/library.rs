@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use atex_plugin_api::describe::{Description, Kind};
 use atex_plugin_api::host_side::{ENTRY_SYMBOL, Root};
-use libloading::os::unix::{Library as Mapped, RTLD_LOCAL, RTLD_NOW};
+use libloading::os::unix::{Library as Mapped, RTLD_LOCAL, RTLD_NOW, Symbol};
 
 use super::elf;
 use super::error::{PluginError, Refusal};
@@ -138,8 +138,7 @@ fn map(path: &Path) -> Result<Root, Refusal> {
     let mapped = unsafe { Mapped::open(Some(path), RTLD_NOW | RTLD_LOCAL) };
     let mapped = mapped.map_err(|error| explain(path, &error.to_string()))?;
     // SAFETY: the symbol is only taken for an address; `Root::from_entry` checks what is there.
-    let entry =
-        unsafe { mapped.get::<*const c_void>(ENTRY_SYMBOL.as_bytes()) }.map(|symbol| symbol.into_raw());
+    let entry = unsafe { mapped.get::<*const c_void>(ENTRY_SYMBOL.as_bytes()) }.map(Symbol::into_raw);
     let entry = entry.map_err(|_| Refusal::NotAPlugin)?;
     // From here on code of the library may run at any time: it is never unmapped.
     std::mem::forget(mapped);

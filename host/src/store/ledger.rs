@@ -47,7 +47,9 @@ pub struct Claim {
     pub pool: String,
     pub plugin: PluginFile,
     /// The pool's configuration as it was written: secrets and variables unresolved.
-    pub configuration: serde_json::Value,
+    pub configuration: serde_json::Map<String, serde_json::Value>,
+    /// Where relative paths in it begin.
+    pub base: PathBuf,
     /// How long after a cut-off reservation the machine may still appear, in seconds.
     pub settle_s: u64,
     /// Directory of the run.
@@ -244,7 +246,8 @@ mod tests {
                 lease: lease.into(),
                 pool: "lab".into(),
                 plugin: PluginFile { name: "local".into(), path: "/p.so".into(), sha256: "00".into() },
-                configuration: serde_json::json!({"max": 3}),
+                configuration: serde_json::Map::new(),
+                base: "/".into(),
                 settle_s: 600,
                 directory: "/runs/1".into(),
                 at: 1,

@@ -5,17 +5,19 @@
 //! *journal* ([`Journal`]) says what happened; it is in the run directory, records are written before they count (they survive
 //! the death of the process) and synced in groups.
 
+mod history;
 mod journal;
 mod ledger;
 mod record;
 mod run_dir;
 mod state;
 
+pub use history::{Expectation, Expectations, History, HistoryError, Past, Sample, TestHistory};
 pub use journal::{Journal, JournalReader};
 pub use ledger::{Claim, Entry, Ledger, LedgerError, PluginFile, Standing, State};
 pub use record::{
-    Ended, Execution, How, Machine, MachineChange, Promise, Record, RunFile, RunPlatform, RunPlugin, Session,
-    What,
+    Class, Ended, Execution, How, Machine, MachineChange, Promise, Record, RunFile, RunPlatform, RunPlugin,
+    Session, What,
 };
 pub use run_dir::{RunDir, RunDirError};
 pub use state::StateDir;

@@ -8,9 +8,12 @@ use std::{collections::BTreeMap, path::PathBuf};
 use atex_plugin_api::Facts;
 use serde::{Deserialize, Serialize};
 
-use crate::core::{
-    event::{ChainId, ExecutionId, LeaseId, Ms, Note, PlatformId, TestId},
-    verdict::Verdict,
+use crate::{
+    config::Origin,
+    core::{
+        event::{ChainId, ExecutionId, LeaseId, Ms, Note, PlatformId, TestId},
+        verdict::Verdict,
+    },
 };
 
 /// `run.json`: what was asked. Written first, atomically, and never changed.
@@ -25,17 +28,12 @@ pub struct RunFile {
     pub created: u64,
     /// Program and version.
     pub host: String,
-    /// The arguments as they were typed, without the program; literal secrets are redacted.
-    pub arguments: Vec<String>,
-    /// Where the arguments' relative paths begin.
-    pub directory: PathBuf,
+    /// Arguments and configuration, without secrets: enough to make the plan again.
+    pub origin: Origin,
     /// Root of the FMF tree.
     pub tree: PathBuf,
     /// Of the names and contents of the tree's files, in hexadecimal digits.
     pub digest: String,
-    /// The configuration file as it was written, not expanded.
-    pub configuration: serde_json::Value,
-    pub seed: u64,
     pub platforms: Vec<RunPlatform>,
     pub plugins: Vec<RunPlugin>,
     /// All tests, by number; those of a platform side by side.
@@ -204,6 +202,55 @@ pub enum How {
     Cancelled,
     /// Its machine was lost.
     Lost,
+}
+
+/// What an execution or a verdict means for the whole run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// pass, info, skip
+    Passed,
+    /// warn
+    Warned,
+    /// fail, error, a word of the test's own, its time limit, a protocol error
+    Failed,
+    /// No verdict of the test's own: machine lost, setup failed, never run.
+    Infra,
+    /// Not run because the run was to end early.
+    Stopped,
+}
+
+impl Class {
+    /// The stable word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Warned => "warned",
+            Self::Failed => "failed",
+            Self::Infra => "infra",
+            Self::Stopped => "stopped",
+        }
+    }
+
+    /// What a verdict means, given the class of the execution that it names.
+    pub fn of_verdict(verdict: &Verdict, execution: Option<Self>) -> Self {
+        match verdict.cause() {
+            Some(cause) if cause.is_stop() => Self::Stopped,
+            _ => execution.unwrap_or(Self::Infra),
+        }
+    }
+}
+
+impl Execution {
+    /// What it means if it is the one that counts.
+    pub fn class(&self) -> Class {
+        match (self.how, self.status.as_str()) {
+            (How::NotStarted | How::Cancelled | How::Lost, _) => Class::Infra,
+            (How::TimedOut | How::Protocol | How::Limit, _) => Class::Failed,
+            (How::Exited | How::Aborted, "pass" | "info" | "skip") => Class::Passed,
+            (How::Exited | How::Aborted, "warn") => Class::Warned,
+            (How::Exited | How::Aborted, _) => Class::Failed,
+        }
+    }
 }
 
 /// See [`What::Ended`].

@@ -157,6 +157,7 @@ fn io_error(what: &'static str, path: &Path) -> impl Fn(io::Error) -> RunDirErro
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{Origin, options::RunOptions};
     use std::os::unix::fs::PermissionsExt as _;
 
     fn run_file() -> RunFile {
@@ -166,12 +167,16 @@ mod tests {
             owner: "me@here".into(),
             created: 1,
             host: "atex-host 0".into(),
-            arguments: vec!["--reruns".into(), "1".into()],
-            directory: "/".into(),
+            origin: Origin {
+                directory: "/".into(),
+                options: RunOptions { reruns: Some(1), ..RunOptions::default() },
+                file: None,
+                configuration: serde_json::Value::Null,
+                owner: "me@here".into(),
+                seed: 7,
+            },
             tree: "/tree".into(),
             digest: "00".into(),
-            configuration: serde_json::Value::Null,
-            seed: 7,
             platforms: vec![],
             plugins: vec![],
             tests: vec![],

@@ -57,11 +57,6 @@ impl StateDir {
         Ok(self.directory("known_hosts")?.join(safe(pool)))
     }
 
-    /// A directory of one plugin use's own.
-    pub fn plugin(&self, kind: &str, name: &str) -> io::Result<PathBuf> {
-        self.directory(&format!("plugins/{}-{}", safe(kind), safe(name)))
-    }
-
     /// Fetched trees.
     pub fn cache(&self) -> io::Result<PathBuf> {
         self.directory("cache")

@@ -24,11 +24,26 @@ use crate::error::{Error, ErrorKind, Result};
 /// Longest text that is taken from a plugin.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 
+/// Most keys that one plugin may ask for, and their greatest length.
+const MAX_KEYS: usize = 256;
+const MAX_KEY_BYTES: usize = 256;
+
 fn parse<T: DeserializeOwned>(what: &str, text: &str) -> Result<T> {
     if text.len() > MAX_ANSWER_BYTES {
         return Err(nonsense(format!("{what} has {} bytes, more than {MAX_ANSWER_BYTES}", text.len())));
     }
     serde_json::from_str(text).map_err(|error| nonsense(format!("{what} cannot be read: {error}")))
+}
+
+/// Keys of metadata or facts that a plugin wants to see.
+fn check_keys(keys: &[String]) -> Result<()> {
+    if keys.len() > MAX_KEYS {
+        return Err(nonsense(format!("it wants {} keys, more than {MAX_KEYS}", keys.len())));
+    }
+    match keys.iter().find(|key| key.is_empty() || key.len() > MAX_KEY_BYTES) {
+        Some(key) => Err(nonsense(format!("it wants a key of {} bytes", key.len()))),
+        None => Ok(()),
+    }
 }
 
 /// The plugin answered something that breaks its contract.

@@ -5,7 +5,7 @@ use std::fmt;
 
 use abi_stable::std_types::{RSlice, RStr, RVec, Tuple2};
 
-use super::parse;
+use super::{check_keys, nonsense, parse};
 use crate::abi::{
     PolicyBox, RawCommand, RawCommandKind, RawHead, RawNote, RawNoteKind, RawPrefer, RawPreferKind,
     RawQueued, RawRank, RawRun, RawRunInfo, RawTest, RawView, RawVote,
@@ -16,6 +16,9 @@ use crate::policy::{
     Class, Command, Judgement, Ms, NONE, Note, Policy, Prefer, Queued, Rank, Run, RunInfo, TestInfo, View,
     Wants,
 };
+
+/// Largest [`Wants::window`].
+const MAX_WINDOW: u32 = 4096;
 
 /// A policy made by [`Root::policy`](super::Root::policy). Answers are passed on as the plugin gave them, except that
 /// words of later versions are left out: whether they make sense is for the host to check.
@@ -38,9 +41,15 @@ impl fmt::Debug for PolicyHandle {
 impl PolicyHandle {
     pub(crate) fn new(raw: PolicyBox) -> Result<Self> {
         let answer = plain_result(raw.wants())?;
+        let wants: Wants = parse("what it wants", &answer)?;
+        if wants.window > MAX_WINDOW {
+            return Err(nonsense(format!("it wants a window of {}, more than {MAX_WINDOW}", wants.window)));
+        }
+        check_keys(&wants.attrs)?;
+        check_keys(&wants.facts)?;
         Ok(Self {
             raw,
-            wants: parse("what it wants", &answer)?,
+            wants,
             queued: Cell::default(),
             heads: Cell::default(),
             ranks: Cell::default(),

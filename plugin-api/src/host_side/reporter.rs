@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::parse;
+use super::{check_keys, parse};
 use crate::abi::{RawEvent, ReporterBox};
 use crate::convert::plain_result;
 use crate::error::Result;
@@ -42,7 +42,9 @@ impl fmt::Debug for ReporterHandle {
 impl ReporterHandle {
     pub(crate) fn new(raw: ReporterBox) -> Result<Self> {
         let answer = plain_result(raw.wants())?;
-        Ok(Self { raw, wants: parse("what it wants", &answer)? })
+        let wants: ReporterWants = parse("what it wants", &answer)?;
+        check_keys(&wants.metadata)?;
+        Ok(Self { raw, wants })
     }
 
     /// What it wants to be told; asked when it was made.

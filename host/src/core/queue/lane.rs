@@ -145,17 +145,20 @@ impl Lane {
         self.refresh(bucket, tickets);
     }
 
-    /// Whether a queued test stands here with exactly these ranks.
+    /// Whether a queued test stands here with exactly these ranks, or its present rank is not known here yet.
     pub(crate) fn agrees(&self, test: TestId, ranks: &[Rank], tickets: &[Ticket]) -> bool {
         let vetoed = ranks.iter().any(|rank| rank.score == VETO);
-        let Some(bucket) = self.bucket_of(test, tickets) else { return vetoed };
-        if vetoed {
+        let local = self.local(test);
+        let (Some(seat), Some(ticket)) = (self.seats.get(local), tickets.get(test as usize)) else {
             return false;
+        };
+        if seat.generation != ticket.generation {
+            return true;
         }
-        let at = self.local(test) * self.columns;
-        let scores = self.scores.get(at..at + self.columns).unwrap_or_default();
-        let Some(bucket) = self.buckets.get(bucket as usize) else { return false };
-        scores.iter().zip(ranks).all(|(score, rank)| *score == rank.score)
+        let Some(bucket) = self.buckets.get(seat.bucket as usize) else { return vetoed };
+        let scores = self.scores.get(local * self.columns..(local + 1) * self.columns).unwrap_or_default();
+        !vetoed
+            && scores.iter().zip(ranks).all(|(score, rank)| *score == rank.score)
             && self.classes_of(ranks).eq(bucket.classes().iter().copied())
     }
 

@@ -31,6 +31,7 @@ use super::control::{Header, Part, Violation};
 use super::names::clean;
 use super::output::Output;
 use super::spec::{Ended, Limits, Published, ResultRule};
+use super::untar::{Piece, Untar};
 
 pub use verdict::Fallback;
 
@@ -62,9 +63,24 @@ pub enum RecordError {
     /// The test went over a limit, which is named: [`Ended::Limit`].
     #[error("{0}")]
     Limit(String),
+    /// What the test left in `TMT_TEST_DATA` did not come in good order.
+    #[error("cannot collect TMT_TEST_DATA: {0}")]
+    Archive(String),
     /// The host cannot write.
     #[error(transparent)]
     Artifacts(#[from] ArtifactsError),
+}
+
+impl RecordError {
+    /// How this ends the test.
+    pub fn ended(&self) -> Ended {
+        match self {
+            Self::Protocol(violation) => Ended::Protocol(violation.to_string()),
+            Self::Limit(limit) => Ended::Limit(limit.clone()),
+            // No fault of the test's.
+            Self::Archive(_) | Self::Artifacts(_) => Ended::Lost(self.to_string()),
+        }
+    }
 }
 
 /// What became of one execution.
@@ -91,7 +107,8 @@ pub struct Recorder {
     /// The result whose files are coming.
     current: Option<Current>,
     tally: Tally,
-    /// Files from `TMT_TEST_DATA`, and the one that is coming.
+    /// What the test left in `TMT_TEST_DATA`: its files, and the one that is coming.
+    archive: Untar,
     data: IndexSet<String>,
     data_file: Option<File>,
     /// Headers so far.
@@ -137,6 +154,7 @@ impl Recorder {
             open: Open::default(),
             current: None,
             tally: Tally::default(),
+            archive: Untar::new(),
             data: IndexSet::new(),
             data_file: None,
             reported: 0,
@@ -175,8 +193,20 @@ impl Recorder {
         Ok(self.output.write(&self.directory, bytes)?)
     }
 
-    /// Begins a file that the test left in `TMT_TEST_DATA`, with its path in there. Data files come after the test's end.
-    pub fn begin_data(&mut self, path: &str) -> Result<(), RecordError> {
+    /// Takes a piece of the tar stream of what the test left in `TMT_TEST_DATA`. Comes after the test's end. After an error
+    /// the rest is to be dropped; the files that were complete stay.
+    pub fn collect(&mut self, mut archive: &[u8]) -> Result<(), RecordError> {
+        while let Some(piece) = self.archive.next(&mut archive).map_err(RecordError::Archive)? {
+            match piece {
+                Piece::File(name) => self.begin_data(&name)?,
+                Piece::Data(bytes) => self.data_bytes(bytes)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn begin_data(&mut self, path: &str) -> Result<(), RecordError> {
+        self.data_file = None;
         if self.data.len() >= MAX_DATA_FILES {
             return Err(RecordError::Limit(format!("more than {MAX_DATA_FILES} files in TMT_TEST_DATA")));
         }
@@ -186,8 +216,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// Takes bytes of the file that was begun last.
-    pub fn data_bytes(&mut self, bytes: &[u8]) -> Result<(), RecordError> {
+    fn data_bytes(&mut self, bytes: &[u8]) -> Result<(), RecordError> {
         self.charge(bytes.len() as u64)?;
         let Some(file) = &mut self.data_file else { return Ok(()) };
         file.write_all(bytes).map_err(|source| self.directory.io_error("write", DATA, source))?;

@@ -2,6 +2,7 @@ use std::fs;
 
 use proptest::prelude::*;
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 
 use super::*;
 use crate::executor::control::{Event, Parser};
@@ -83,8 +84,6 @@ impl Case {
         self.end(&Ended::Exited(status))
     }
 }
-
-use sha2::{Digest as _, Sha256};
 
 struct Done {
     _base: tempfile::TempDir,
@@ -308,16 +307,17 @@ fn testout_must_be_a_new_file() {
 
 #[test]
 fn the_host_overrides_what_was_open_and_leaves_what_was_full() {
-    let causes = [
-        (Ended::TimedOut, "time limit exceeded"),
-        (Ended::Protocol("control line 1".into()), "protocol error: control line 1"),
-        (Ended::Limit("too much".into()), "limit exceeded: too much"),
-        (Ended::Lost("no answer".into()), "machine lost: no answer"),
-        (Ended::Cancelled, "cancelled"),
-        (Ended::Aborted, "aborted by the test"),
-        (Ended::NotStarted("no tty".into()), "could not be started: no tty"),
+    let endings = [
+        Ended::TimedOut,
+        Ended::Protocol("control line 1".into()),
+        Ended::Limit("too much".into()),
+        Ended::Lost("no answer".into()),
+        Ended::Cancelled,
+        Ended::Aborted,
+        Ended::NotStarted("no tty".into()),
     ];
-    for (ended, cause) in causes {
+    for ended in endings {
+        let cause = &*ended.to_string();
         let mut case = Case::new(options());
         case.log("log").result(json!({"partial": true, "status": "pass", "note": "fine", "k": 1}), &[]);
         case.result(json!({"name": "s", "partial": true, "status": "pass"}), &[]);
@@ -418,13 +418,38 @@ fn tmts_rule_is_applied_to_own_results_only() {
     assert_eq!(case().end(&Ended::TimedOut).verdict().0, "infra");
 }
 
+fn archive(files: &[(&str, &str)]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (name, text) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(text.len() as u64);
+        builder.append_data(&mut header, name, text.as_bytes()).unwrap();
+    }
+    builder.into_inner().unwrap()
+}
+
+#[test]
+fn damaged_data_keeps_what_came_before() {
+    let mut case = Case::new(options());
+    let good = archive(&[("a", "one")]);
+    case.recorder.collect(&good[..1024]).unwrap();
+    let wrong = case.recorder.collect(&[b'x'; 1024]).unwrap_err();
+    assert!(
+        wrong.to_string().contains("TMT_TEST_DATA") && matches!(wrong.ended(), Ended::Lost(_)),
+        "{wrong}"
+    );
+    let done = case.exit(0);
+    assert_eq!(done.lines, [json!({"status": "pass", "files": ["output.txt", "data/a"]})]);
+    assert_eq!(done.file("data/a"), "one");
+}
+
 #[test]
 fn data_left_behind_belongs_to_the_own_result() {
     let leave = |case: &mut Case| {
-        case.recorder.begin_data("../sub/\u{7}x").unwrap();
-        case.recorder.data_bytes(b"le").unwrap();
-        case.recorder.data_bytes(b"ft").unwrap();
-        case.recorder.begin_data("empty").unwrap();
+        let archive = archive(&[("./sub/\u{7}x", "left"), ("empty", "")]);
+        for chunk in archive.chunks(100) {
+            case.recorder.collect(chunk).unwrap();
+        }
     };
     let mut case = Case::new(options());
     leave(&mut case);
@@ -446,10 +471,7 @@ fn data_left_behind_belongs_to_the_own_result() {
 fn custom_results() {
     let run = |files: &[(&str, &str)]| {
         let mut case = Case::new(Options { rule: ResultRule::Custom, ..options() });
-        for (name, text) in files {
-            case.recorder.begin_data(name).unwrap();
-            case.recorder.data_bytes(text.as_bytes()).unwrap();
-        }
+        case.recorder.collect(&archive(files)).unwrap();
         case.exit(0)
     };
     let done = run(&[(

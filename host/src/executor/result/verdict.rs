@@ -30,18 +30,10 @@ pub(super) enum Cause {
 
 /// Why the host ended the test; `None`: it did not.
 pub(super) fn cause(ended: &Ended) -> Option<Cause> {
-    let text = match ended {
-        Ended::Exited(_) => return None,
-        Ended::TimedOut => "time limit exceeded".to_owned(),
-        Ended::Protocol(what) => format!("protocol error: {what}"),
-        Ended::Limit(what) => format!("limit exceeded: {what}"),
-        Ended::NotStarted(what) => format!("could not be started: {what}"),
-        Ended::Aborted => "aborted by the test".to_owned(),
-        Ended::Cancelled => "cancelled".to_owned(),
-        Ended::Lost(what) => format!("machine lost: {what}"),
-        Ended::Host(what) => format!("the host cannot go on: {what}"),
-    };
-    Some(Cause::Host(text))
+    match ended {
+        Ended::Exited(_) => None,
+        _ => Some(Cause::Host(ended.to_string())),
+    }
 }
 
 /// Makes a result the host's, if there is a cause.

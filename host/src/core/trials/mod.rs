@@ -1,0 +1,5 @@
+//! The coordinator as a whole, in virtual time.
+
+mod promises;
+mod watch;
+mod whole;
