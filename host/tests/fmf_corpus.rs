@@ -1,6 +1,8 @@
 //! Recorded runs of the reference implementation: small trees for each rule, and a real suite of 475 tests under four
 //! contexts. Every run is repeated here in one process, through the command `fmf`.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "this is a test: what it needs has to be there")]
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
@@ -63,7 +65,7 @@ fn cases(file: &str) -> Vec<Case> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fmf").join(file);
     let bytes = fs::read(path).unwrap();
     let mut text = String::new();
-    if file.ends_with(".gz") {
+    if Path::new(file).extension().is_some_and(|extension| extension == "gz") {
         GzDecoder::new(bytes.as_slice()).read_to_string(&mut text).unwrap();
     } else {
         text = String::from_utf8(bytes).unwrap();

@@ -18,12 +18,16 @@ pub enum Error {
     Plugin(#[from] PluginError),
     #[error(transparent)]
     Call(#[from] CallError),
-    #[error("{what} does not answer within {limit:?}: it is not used")]
-    Silent { what: String, limit: std::time::Duration },
+    #[error("{what}: {why}")]
+    Silent { what: String, why: String },
     #[error(transparent)]
     RunDir(#[from] RunDirError),
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    #[error("no test is selected; --allow-empty makes that a success")]
+    NoTests,
+    #[error(transparent)]
+    Start(#[from] crate::engine::StartError),
     #[error("cannot use the state directory: {0}")]
     State(io::Error),
     #[error("cannot write to standard output: {0}")]
@@ -36,14 +40,15 @@ impl Error {
     /// The exit status it ends with: 2 where the user can mend it and nothing was reserved.
     pub fn status(&self) -> ExitStatus {
         match self {
-            Self::Configuration(_)
+            Self::NoTests
+            | Self::Configuration(_)
             | Self::Plugin(_)
             | Self::Call(_)
             | Self::Silent { .. }
             | Self::RunDir(_) => ExitStatus::WrongUse,
             // Whoever reads our output has gone: `| head`.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitStatus::Passed,
-            Self::Ledger(_) | Self::State(_) | Self::Output(_) | Self::Thread(_) => ExitStatus::HostFailed,
+            Self::Start(_) | Self::Ledger(_) | Self::State(_) | Self::Output(_) | Self::Thread(_) => ExitStatus::HostFailed,
         }
     }
 }

@@ -3,6 +3,10 @@
 mod error;
 mod gc;
 mod open;
+mod prepare;
+mod report;
+mod run;
+mod select;
 mod terminal;
 
 use std::io::{self, Write};
@@ -22,6 +26,8 @@ pub fn execute(
     terminal: &Terminal,
 ) -> Result<ExitStatus, Error> {
     match invocation.command {
+        Command::Run(plan) => run::run(*plan, surroundings, terminal),
+        Command::Report(wanted) => report::report(&wanted, terminal),
         Command::Gc(gc) => gc::gc(&gc, surroundings, terminal),
         Command::Fmf(args) => fmf(&args),
         Command::Print(text) => print(&text),

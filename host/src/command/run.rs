@@ -45,7 +45,8 @@ pub(super) fn run(plan: RunPlan, around: &Surroundings, terminal: &Terminal) -> 
     let run_file = Arc::new(run_file(&prepared, &run)?);
     directory.write_run_file(&run_file)?;
     let ledger = Ledger::open(&state.ledger(&run).map_err(Error::State)?)?;
-    go(prepared, &directory, run_file, ledger, vec![], false, terminal)
+    let first = prepared.first_events();
+    go(prepared, &directory, run_file, ledger, first, false, terminal)
 }
 
 /// Starts readers and engine, and waits for the end. `first`: what the engine is to begin with.
@@ -70,7 +71,7 @@ pub(super) fn go(
     // The console goes on from here; reporters are told everything anew.
     let wake = report::start(CONSOLE, Box::new(console), directory.journal_path(), offset, sender.clone());
     readers.push(wake.map_err(Error::Thread)?);
-    let mut finish_timeout = std::time::Duration::ZERO;
+    let mut finish_timeout = CONSOLE_TIMEOUT;
     for (reporter, timeout) in prepared.reporters {
         let name = reporter.instance().name().to_owned();
         finish_timeout = finish_timeout.max(timeout);
@@ -91,6 +92,8 @@ pub(super) fn go(
     Ok(tally.exit())
 }
 
+/// How long the console may take to show what is left at the end.
+const CONSOLE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 /// The console's name among the readers.
 const CONSOLE: &str = "console";
 

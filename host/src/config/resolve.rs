@@ -188,7 +188,7 @@ impl Maker<'_> {
             local: self.options.allow_local,
             empty: tree.allow_empty,
             unsupported: tree.ignore_unsupported,
-            strict: tree.strict,
+            strict: self.options.strict,
         }
     }
 
@@ -321,7 +321,7 @@ impl Maker<'_> {
     ) -> Result<IndexMap<String, Text>, ConfigError> {
         let wrong = |error: ConfigError| error.in_source(Source::Argument("--env".to_owned()));
         let mut environment = IndexMap::new();
-        for Assignment { key, value } in &mut asked.tree.env {
+        for Assignment { key, value } in &mut asked.env {
             check_variable(key, value).map_err(|message| wrong(ConfigError::new(message)))?;
             let one = json!({ key.as_str(): value.as_str() });
             let forms = match self.recorded {

@@ -15,8 +15,8 @@ use serde_json::{Map, Value};
 
 use super::error::ConfigError;
 use super::expand;
-use super::surroundings::Surroundings;
 use super::place::Place;
+use super::surroundings::Surroundings;
 
 /// Shown in place of a secret wherever text is scrubbed.
 const MASK: &str = "***";

@@ -30,7 +30,7 @@ pub(crate) use chronicle::{Chronicle, unix_ms};
 pub(crate) use input::Input;
 pub(crate) use job::{Job, Platform, Pool, Test};
 pub(crate) use own_thread::{CALL_LIMIT, OwnThread};
-pub(crate) use tally::Tally;
+use tally::Tally;
 
 use crate::core::{
     Coordinator,

@@ -53,6 +53,7 @@ pub(crate) struct Place {
     mark: String,
     nonce: String,
     bases: String,
+    relay: bool,
     /// Absolute; `""` until the first greeting.
     pub(crate) directory: String,
     pub(crate) boot: String,
@@ -74,6 +75,7 @@ impl Place {
             mark: random_word()?,
             nonce: random_word()?,
             bases,
+            relay: matches!(transport, model::Transport::Exec(_)),
             directory: String::new(),
             boot: String::new(),
             fresh: true,
@@ -160,6 +162,7 @@ impl Session {
                 directory: &self.place.directory,
                 slot,
                 former: &self.place.keepers[index],
+                relay: self.place.relay,
             };
             match Driver::start(&mut *self.transport, &start) {
                 Err(transport::Error::Command(_)) if Instant::now() < until => {

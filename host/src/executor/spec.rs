@@ -335,6 +335,8 @@ pub enum Ended {
     Aborted,
     Cancelled,
     Lost(String),
+    /// The host could not record it, for want of disk space for example.
+    Host(String),
 }
 
 /// One line for people: the note of a run that the host ended.
@@ -349,6 +351,7 @@ impl std::fmt::Display for Ended {
             Self::Aborted => f.write_str("the test asked for the end of the run"),
             Self::Cancelled => f.write_str("cancelled"),
             Self::Lost(why) => write!(f, "machine lost: {why}"),
+            Self::Host(why) => write!(f, "the host cannot go on: {why}"),
         }
     }
 }

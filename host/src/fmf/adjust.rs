@@ -114,13 +114,10 @@ impl Adjuster<'_> {
         if !self.applies(rule)? {
             return Ok(true);
         }
-        let target = match changed {
-            Some(target) => target,
-            None => {
-                self.merger.count_copy(data.len()).map_err(super::merge::Error::from)?;
-                changed.insert(data.clone())
-            }
-        };
+        if changed.is_none() {
+            self.merger.count_copy(data.len()).map_err(super::merge::Error::from)?;
+        }
+        let target = changed.get_or_insert_with(|| data.clone());
         self.merger.merge_except(target, rule, &CONTROL)?;
         Ok(goes_on)
     }

@@ -205,9 +205,10 @@ impl Explorer {
             };
         };
         if self.is_explored(&name) {
-            match is_directory {
-                true => listing.directories.push(Directory { name, link }),
-                false => listing.files.push(name),
+            if is_directory {
+                listing.directories.push(Directory { name, link });
+            } else {
+                listing.files.push(name);
             }
         }
         Ok(())

@@ -25,35 +25,41 @@ impl Selection {
     }
 
     /// Branches too.
+    #[must_use]
     pub fn whole(mut self, whole: bool) -> Self {
         self.whole = whole;
         self
     }
 
+    #[must_use]
     pub fn order(mut self, order: Order) -> Self {
         self.order = order;
         self
     }
 
     /// Nodes that have the key, whatever its value.
+    #[must_use]
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.keys.push(key.into());
         self
     }
 
     /// Nodes in whose full name this or another given pattern is found.
+    #[must_use]
     pub fn name(mut self, pattern: impl Into<String>) -> Self {
         self.names.push(Pattern::new(pattern.into()));
         self
     }
 
     /// Nodes with data from this or another given file; absolute paths.
+    #[must_use]
     pub fn source(mut self, file: impl Into<PathBuf>) -> Self {
         self.sources.insert(file.into());
         self
     }
 
     /// Nodes that pass the filter.
+    #[must_use]
     pub fn filter(mut self, filter: Filter) -> Self {
         self.filters.push(filter);
         self

@@ -79,7 +79,7 @@ impl Tree {
     fn inherit(root: PathBuf, draft: Draft) -> Result<Self, Error> {
         let mut heirs = Heirs { draft, nodes: Vec::new(), merger: Merger::new() };
         heirs.nodes.reserve(heirs.draft.len());
-        heirs.inherit("/".into(), 0, None)?;
+        heirs.inherit(&"/".into(), 0, None)?;
         Ok(Self { root, nodes: heirs.nodes })
     }
 }
@@ -93,14 +93,14 @@ struct Heirs {
 
 impl Heirs {
     /// The recursion ends: a draft's depth is limited.
-    fn inherit(&mut self, name: Arc<str>, draft: usize, parent: Option<NodeId>) -> Result<NodeId, Error> {
+    fn inherit(&mut self, name: &Arc<str>, draft: usize, parent: Option<NodeId>) -> Result<NodeId, Error> {
         let own = self.draft.take(draft);
         let heritage = parent.filter(|_| own.inherit != Some(false)).map(|parent| &self.nodes[parent]);
         let (base, inherited) = match heritage {
             Some(parent) => (parent.data.clone(), parent.sources.clone()),
             None => (Arc::default(), Arc::from([])),
         };
-        let data = self.merge(&name, base, &own.data)?;
+        let data = self.merge(name, base, &own.data)?;
         let sources = if own.sources.is_empty() {
             inherited
         } else {
@@ -116,8 +116,8 @@ impl Heirs {
             sources,
         });
         for (child, draft) in own.children {
-            let full = self.full_name(&name, &child)?;
-            let node = self.inherit(full, draft, Some(id))?;
+            let full = self.full_name(name, &child)?;
+            let node = self.inherit(&full, draft, Some(id))?;
             self.nodes[id].children.push((child, node));
         }
         Ok(id)

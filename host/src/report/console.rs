@@ -55,32 +55,20 @@ pub(crate) struct Console {
 }
 
 impl Console {
-    /// On this process's standard output and error.
-    pub(crate) fn new(style: Style, run: Arc<RunFile>, directory: PathBuf) -> Self {
-        let target = if style.quiet || style.json || !io::stderr().is_terminal() {
-            ProgressDrawTarget::hidden()
-        } else {
-            ProgressDrawTarget::stderr()
-        };
-        Self::writing_to(style, run, directory, Box::new(io::stdout()), target)
-    }
-
-    fn writing_to(
-        style: Style,
-        run: Arc<RunFile>,
-        directory: PathBuf,
-        out: Box<dyn Write + Send>,
-        target: ProgressDrawTarget,
-    ) -> Self {
-        let bar = ProgressBar::with_draw_target(Some(run.tests.len() as u64), target);
+    /// On this process's standard output; `bar` is the line that moves, on standard error.
+    pub(crate) fn new(style: Style, run: Arc<RunFile>, directory: PathBuf, bar: ProgressBar) -> Self {
+        bar.set_length(run.tests.len() as u64);
         if let Ok(style) = ProgressStyle::with_template("{pos}/{len} {wide_bar} {msg} {elapsed}") {
             bar.set_style(style);
+        }
+        if !style.quiet && !style.json && io::stderr().is_terminal() {
+            bar.set_draw_target(ProgressDrawTarget::stderr());
         }
         Self {
             style,
             run,
             directory,
-            out,
+            out: Box::new(io::stdout()),
             bar,
             waiting: HashMap::new(),
             running: 0,

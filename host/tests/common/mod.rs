@@ -1,6 +1,10 @@
 //! A machine under test: its worker, and what it reported.
 
-#![allow(unreachable_pub, dead_code)]
+#![allow(unreachable_pub, dead_code, clippy::allow_attributes, reason = "each test binary uses a part")]
+
+pub mod cases;
+pub mod fixtures;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
@@ -123,6 +127,7 @@ impl Machine {
         loop {
             match self.report() {
                 Report::Finished(run) => return *run,
+                Report::Lost { reason } => panic!("lost: {reason}; before: {:?}", self.seen),
                 other => self.seen.push(format!("{other:?}")),
             }
         }

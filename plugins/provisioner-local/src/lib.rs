@@ -14,10 +14,7 @@
 
 mod store;
 
-use std::collections::BTreeSet;
-use std::num::NonZeroU64;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
 
 use atex_plugin_api::prelude::*;
 
@@ -27,8 +24,6 @@ use store::Store;
 #[derive(Debug, Default, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct Config {
-    /// Machines at a time; the number of processors if not given.
-    max: Option<NonZeroU64>,
     /// Absolute path of the directory below which machines are made; the pool's own state directory if not given.
     directory: Option<PathBuf>,
 }
@@ -36,10 +31,7 @@ pub struct Config {
 /// The provisioner.
 #[derive(Debug)]
 pub struct Local {
-    max: u64,
     store: Store,
-    /// Leases that this process holds or is about to.
-    held: Mutex<BTreeSet<String>>,
 }
 
 impl Plugin for Local {
@@ -54,24 +46,7 @@ impl Plugin for Local {
             Some(directory) => directory,
             None => host.state_dir()?,
         };
-        let processors = || std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
-        let max = config.max.map_or_else(processors, NonZeroU64::get);
-        Ok(Self { max, store: Store::new(&directory), held: Mutex::default() })
-    }
-}
-
-impl Local {
-    fn take(&self, lease: &str) -> Result<()> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.len() as u64 >= self.max && !held.contains(lease) {
-            return Err(Error::new(ErrorKind::Busy, format!("all {} local machines are in use", self.max)));
-        }
-        held.insert(lease.to_owned());
-        Ok(())
-    }
-
-    fn put_back(&self, lease: &str) {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(lease);
+        Ok(Self { store: Store::new(&directory) })
     }
 }
 
@@ -82,22 +57,17 @@ impl Provisioner for Local {
 
     fn reserve(&self, lease: &Lease, host: &Host) -> Result<Machine> {
         host.check_cancelled()?;
-        self.take(&lease.id)?;
-        let directory =
-            self.store.make(&lease.id, &lease.mark()).inspect_err(|_| self.put_back(&lease.id))?;
-        let directory =
-            directory.to_str().ok_or_else(|| Error::unsupported("the state directory is not UTF-8"));
-        let directory = directory.inspect_err(|_| self.put_back(&lease.id))?;
+        let directory = self.store.make(&lease.id, &lease.mark())?;
+        let Some(directory) = directory.to_str() else {
+            return Err(Error::unsupported("the state directory is not UTF-8"));
+        };
         let mut machine = Machine::new(&lease.id, Transport::Local(LocalTransport::new(directory)));
         machine.facts.insert("box".to_owned(), "local".to_owned());
-        machine.disposable = true;
         Ok(machine)
     }
 
     fn release(&self, machine: &str, _host: &Host) -> Result<()> {
-        self.store.remove(machine)?;
-        self.put_back(machine);
-        Ok(())
+        self.store.remove(machine)
     }
 
     fn list(&self, owner: &str, _host: &Host) -> Result<Vec<Held>> {
@@ -112,8 +82,9 @@ impl Provisioner for Local {
         Ok(self.store.exists(machine))
     }
 
+    /// As many as there are processors; the pool's `max` is the user's to set.
     fn capacity(&self, _host: &Host) -> Result<Option<u64>> {
-        Ok(Some(self.max))
+        Ok(std::thread::available_parallelism().ok().map(|count| count.get() as u64))
     }
 }
 
@@ -129,26 +100,13 @@ mod tests {
     fn it_conforms() {
         let state = tempfile::tempdir().unwrap();
         let host = FakeHost::with_state_dir(state.path());
-        let local = testkit::provisioner::<Local>(r#"{"max": 8}"#, &host.handle()).unwrap();
+        let local = testkit::provisioner::<Local>("{}", &host.handle()).unwrap();
         let checks = Conformance::new(&local, Local::CAPABILITIES, &host).parallel(8).run();
         for check in &checks {
             assert!(!matches!(check.outcome, Outcome::Failed(_)), "{check}");
         }
         assert!(checks.iter().filter(|check| check.outcome == Outcome::Passed).count() >= 7);
         assert_eq!(local.list("", &host.handle()).unwrap(), []);
-    }
-
-    #[test]
-    fn max_is_kept() {
-        let state = tempfile::tempdir().unwrap();
-        let host = FakeHost::with_state_dir(state.path()).handle();
-        let local = testkit::provisioner::<Local>(r#"{"max": 1}"#, &host).unwrap();
-        assert_eq!(local.capacity(&host), Ok(Some(1)));
-        let machine = local.reserve(&testkit::lease(1), &host).unwrap();
-        let error = local.reserve(&testkit::lease(2), &host).unwrap_err();
-        assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Busy, true));
-        local.release(&machine.id, &host).unwrap();
-        local.reserve(&testkit::lease(2), &host).unwrap();
     }
 
     #[test]
@@ -171,8 +129,7 @@ mod tests {
     fn mistakes_are_told() {
         let host = FakeHost::new().handle();
         let error = |config| testkit::provisioner::<Local>(config, &host).unwrap_err().to_string();
-        assert_eq!(error(r#"{"maximum": 2}"#), "unknown key `maximum`, it takes max, directory");
+        assert_eq!(error(r#"{"maximum": 2}"#), "unknown key `maximum`, it takes directory");
         assert_eq!(error(r#"{"directory": "x"}"#), "`directory: x`: is not absolute");
-        assert!(error(r#"{"max": 0}"#).starts_with("`max`: "));
     }
 }

@@ -1,6 +1,6 @@
 //! Against the real podman: private storage, a small image made of this box's own programs, no network.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;

@@ -200,7 +200,7 @@ fn the_command_line_wins() {
             options.seed = Some(99);
             options.plugins.plugin = vec!["libmine.so".into()];
             options.tree.context = assignments(&["arch=s390x", "trigger=a,b"]);
-            options.tree.env = assignments(&["COUNT=4", "TOKEN=hunter2"]);
+            options.env = assignments(&["COUNT=4", "TOKEN=hunter2"]);
             options.tree.plan = vec!["/x".into()];
             options.tree.dialect = Some(super::super::plan::Dialect::Tmt);
             options.tree.platform = vec!["fedora-42@s390x".into()];
@@ -386,7 +386,7 @@ fn wrong_options_are_named() {
             |o| o.tree.platform = vec!["defualt".into()],
             "--platform: there is no platform \"defualt\"; did you mean `default`?",
         ),
-        (|o| o.tree.env = assignments(&["A-B=1"]), "--env: \"A-B\" is no name of an environment variable"),
+        (|o| o.env = assignments(&["A-B=1"]), "--env: \"A-B\" is no name of an environment variable"),
         (
             |o| o.tree.tree = Some("nowhere".into()),
             "cannot read the tree nowhere: No such file or directory (os error 2)",
@@ -425,7 +425,7 @@ provisioners: {lab: {use: ssh, password: '${secret:PASS}', user: '${WHO}'}}
 env: {API_TOKEN: '${PASS}'}
 ";
     let fixture = Fixture::named(yaml).variable("WHO", "root").variable("PASS", "hunter2").with(|options| {
-        options.tree.env = assignments(&["A=${B}"]);
+        options.env = assignments(&["A=${B}"]);
         options.policy = specs(&["priority,key=${x}"]);
     });
     let first = fixture.plan();

@@ -254,7 +254,7 @@ impl Frame {
             other => std::slice::from_ref(other),
         };
         for map in maps.iter().rev() {
-            for (key, value) in map.as_map().ok_or_else(problem)?.iter() {
+            for (key, value) in map.as_map().ok_or_else(problem)? {
                 merged.insert(key.clone(), value.clone());
             }
         }
