@@ -14,6 +14,7 @@ pub mod filter;
 mod merge;
 pub mod regex;
 pub mod select;
+mod sharing;
 mod tree;
 pub mod value;
 mod view;
