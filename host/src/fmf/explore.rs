@@ -166,13 +166,20 @@ impl Explorer {
         !name.starts_with('.') || self.included.contains(name)
     }
 
-    /// None if the directory cannot be listed.
+    /// None if the directory is not there any more, or behind a link that leads nowhere.
     fn list(&mut self, path: &Path) -> Result<Option<Listing>, Error> {
         self.directories += 1;
         if self.directories > MAX_DIRECTORIES {
             return Err(Limit::Directories(MAX_DIRECTORIES).into());
         }
-        let Ok(entries) = fs::read_dir(path) else { return Ok(None) };
+        let entries = match fs::read_dir(path) {
+            Ok(entries) => entries,
+            // Tests must not get lost because somebody forgot a permission.
+            Err(cause) if cause.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(Error::Directory { path: path.to_owned(), cause });
+            }
+            Err(_) => return Ok(None),
+        };
         let mut listing = Listing::default();
         for entry in entries {
             let Ok(entry) = entry else { break };
