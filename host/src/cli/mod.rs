@@ -1,3 +1,6 @@
 //! The command line.
 
+pub mod discover;
 pub mod fmf;
+pub mod requires;
+pub mod show;
