@@ -17,7 +17,7 @@ impl Provisioner for Lab {
     const CAPABILITIES: Capabilities = Capabilities::EXPIRES; // With this process: nothing else knows of it.
     fn reserve(&self, _lease: &Lease, _host: &Host) -> Result<Machine> {
         let free =
-            self.0.iter().find(|name| self.1.lock().is_ok_and(|mut lent| lent.insert(name.to_string())));
+            self.0.iter().find(|name| self.1.lock().is_ok_and(|mut lent| lent.insert((*name).clone())));
         let name = free.ok_or(Error::new(ErrorKind::Busy, "all hosts are lent"))?;
         Ok(Machine::new(name, Transport::Ssh(SshTransport::new(name))))
     }
