@@ -1,5 +1,7 @@
 //! The coordinator as a whole, in virtual time.
 
+mod faults;
+mod figures;
 mod promises;
 mod watch;
 mod whole;
