@@ -3,5 +3,6 @@
 mod faults;
 mod figures;
 mod promises;
+mod scripted;
 mod watch;
 mod whole;
