@@ -3,8 +3,6 @@
 //! The first thing that goes wrong is the [fault](Intake::fault); the worker ends the test for it. From then on nothing is
 //! taken from the control channel, while the log goes on as long as it can be recorded: it may tell why.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, Write};
 use std::time::{Duration, Instant};
 
 use super::clock::Clock;
@@ -24,10 +22,7 @@ pub(crate) struct Intake {
     disconnect: bool,
     exit_code: Option<i32>,
     reports: Vec<Report>,
-    /// `TMT_TEST_DATA` as a tar file without a name, while it comes.
-    spool: Option<File>,
-    spooled: u64,
-    limit: u64,
+    data_works: bool,
 }
 
 impl Intake {
@@ -39,7 +34,6 @@ impl Intake {
             Framework::Beakerlib => Fallback::WorstOfBoth,
         };
         let limits = site.limits.clone();
-        let limit = limits.bytes_per_test;
         Ok(Self {
             execution: order.execution,
             parser: Parser::new([]),
@@ -50,9 +44,7 @@ impl Intake {
             disconnect: false,
             exit_code: None,
             reports: vec![],
-            spool: None,
-            spooled: 0,
-            limit,
+            data_works: true,
         })
     }
 
@@ -100,12 +92,7 @@ impl Intake {
     }
 
     fn fail(&mut self, error: &RecordError) {
-        let text = error.to_string();
-        self.fault.get_or_insert(match error {
-            RecordError::Protocol(_) => Ended::Protocol(text),
-            RecordError::Limit(_) => Ended::Limit(text),
-            RecordError::Artifacts(_) => Ended::Host(text),
-        });
+        self.fault.get_or_insert(error.ended());
     }
 
     pub(crate) fn log(&mut self, data: &[u8]) {
@@ -126,58 +113,18 @@ impl Intake {
         }
     }
 
-    /// `TMT_TEST_DATA` comes as a tar stream. It waits on disk until it is complete.
-    pub(crate) fn begin_data(&mut self) {
-        match tempfile::tempfile() {
-            Ok(file) => self.spool = Some(file),
-            Err(e) => self.fail_data(&e),
-        }
-    }
-
+    /// A piece of the tar stream of `TMT_TEST_DATA`. A broken one costs what is behind the break, not the test its status.
     pub(crate) fn data(&mut self, data: &[u8]) {
-        let Some(file) = &mut self.spool else { return };
-        self.spooled += data.len() as u64;
-        if self.spooled > self.limit {
-            self.spool = None;
-            let limit = self.limit;
-            self.fail(&RecordError::Limit(format!("more than {limit} bytes in TMT_TEST_DATA")));
-        } else if let Err(e) = file.write_all(data) {
-            self.spool = None;
-            self.fail_data(&e);
+        if !self.data_works {
+            return;
         }
-    }
-
-    fn fail_data(&mut self, e: &io::Error) {
-        self.fault.get_or_insert(Ended::Host(format!("cannot keep TMT_TEST_DATA: {e}")));
-    }
-
-    /// Regular files go into the artifacts; links, devices and the like are none of ours.
-    pub(crate) fn end_data(&mut self) {
-        let Some(mut file) = self.spool.take() else { return };
-        if let Err(e) = file.rewind() {
-            return self.fail_data(&e);
-        }
-        let mut archive = tar::Archive::new(io::BufReader::new(file));
-        let mut buffer = vec![0; 64 << 10];
-        let Ok(entries) = archive.entries() else { return };
-        // What a broken archive has left is taken; there is nothing more to be had of it.
-        for mut entry in entries.map_while(Result::ok) {
-            if !entry.header().entry_type().is_file() {
-                continue;
-            }
-            let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-            if let Err(e) = self.keep(&path, &mut entry, &mut buffer) {
-                return self.fail(&e);
+        if let Err(e) = self.recorder.collect(data) {
+            self.data_works = false;
+            match &e {
+                RecordError::Archive(_) => tracing::warn!(execution = self.execution, "{e}"),
+                _ => self.fail(&e),
             }
         }
-    }
-
-    fn keep(&mut self, path: &str, from: &mut dyn Read, buffer: &mut [u8]) -> Result<(), RecordError> {
-        self.recorder.begin_data(path)?;
-        while let Ok(n @ 1..) = from.read(buffer) {
-            self.recorder.data_bytes(&buffer[..n])?;
-        }
-        Ok(())
     }
 
     pub(crate) fn fault(&self) -> Option<&Ended> {
