@@ -338,3 +338,7 @@ fn new_plugin(name: String, kind: NewPlugin, around: &Surroundings) -> Result<Co
 
 #[cfg(test)]
 mod tests;
+pub mod discover;
+pub mod fmf;
+pub mod requires;
+pub mod show;

@@ -4,6 +4,7 @@ mod error;
 mod gc;
 mod open;
 mod prepare;
+mod provision;
 mod report;
 mod run;
 mod select;
@@ -26,7 +27,7 @@ pub fn execute(
     terminal: &Terminal,
 ) -> Result<ExitStatus, Error> {
     match invocation.command {
-        Command::Run(plan) => run::run(*plan, surroundings, terminal),
+        Command::Run(plan) => run::run(*plan, terminal),
         Command::Report(wanted) => report::report(&wanted, terminal),
         Command::Gc(gc) => gc::gc(&gc, surroundings, terminal),
         Command::Fmf(args) => fmf(&args),

@@ -3,6 +3,8 @@
 //! The first thing that goes wrong is the [fault](Intake::fault); the worker ends the test for it. From then on nothing is
 //! taken from the control channel, while the log goes on as long as it can be recorded: it may tell why.
 
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
 use std::time::{Duration, Instant};
 
 use super::clock::Clock;
@@ -19,10 +21,10 @@ pub(crate) struct Intake {
     facts: Vec<String>,
     fault: Option<Ended>,
     log_works: bool,
+    data_works: bool,
     disconnect: bool,
     exit_code: Option<i32>,
     reports: Vec<Report>,
-    data_works: bool,
 }
 
 impl Intake {
@@ -41,10 +43,10 @@ impl Intake {
             facts: vec![],
             fault: None,
             log_works: true,
+            data_works: true,
             disconnect: false,
             exit_code: None,
             reports: vec![],
-            data_works: true,
         })
     }
 
@@ -92,7 +94,7 @@ impl Intake {
     }
 
     fn fail(&mut self, error: &RecordError) {
-        self.fault.get_or_insert(error.ended());
+        self.fault.get_or_insert_with(|| error.ended());
     }
 
     pub(crate) fn log(&mut self, data: &[u8]) {
@@ -113,17 +115,13 @@ impl Intake {
         }
     }
 
-    /// A piece of the tar stream of `TMT_TEST_DATA`. A broken one costs what is behind the break, not the test its status.
+    /// A piece of the tar stream of what the test left in `TMT_TEST_DATA`.
     pub(crate) fn data(&mut self, data: &[u8]) {
-        if !self.data_works {
-            return;
-        }
-        if let Err(e) = self.recorder.collect(data) {
+        if self.data_works
+            && let Err(e) = self.recorder.collect(data)
+        {
             self.data_works = false;
-            match &e {
-                RecordError::Archive(_) => tracing::warn!(execution = self.execution, "{e}"),
-                _ => self.fail(&e),
-            }
+            self.fail(&e);
         }
     }
 
