@@ -21,14 +21,13 @@ impl RunPlan {
     /// Treats as secret what the plugins' schemas mark; `schema_of` tells the schema of a plugin's configuration.
     #[must_use]
     pub fn conceal(mut self, schema_of: impl Fn(Kind, &str) -> Option<Value>) -> Self {
-        let mut secrets = std::mem::take(&mut self.secrets);
+        let secrets = self.secrets.clone();
         let mut taken_out = Vec::new();
         for (kind, plugin) in plugin_uses(&mut self) {
             if let Some(schema) = schema_of(kind, &plugin.plugin) {
-                taken_out.extend(conceal(plugin, &schema, &mut secrets));
+                taken_out.extend(conceal(plugin, &schema, &secrets));
             }
         }
-        self.secrets = secrets;
         for (place, path) in taken_out {
             let stored = match place {
                 Place::Default => None,
@@ -53,7 +52,7 @@ fn plugin_uses(plan: &mut RunPlan) -> impl Iterator<Item = (Kind, &mut PluginUse
 }
 
 /// Redacts one use of a plugin; what was taken out is told with its place.
-fn conceal(plugin: &mut PluginUse, schema: &Value, secrets: &mut Secrets) -> Vec<(Place, Path)> {
+fn conceal(plugin: &mut PluginUse, schema: &Value, secrets: &Secrets) -> Vec<(Place, Path)> {
     let resolved = Value::Object(plugin.expose().clone());
     let mut marked = Vec::new();
     find_marked(schema, schema, &resolved, &Path::default(), 0, &mut marked);

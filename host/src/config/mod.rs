@@ -28,7 +28,7 @@ mod trust;
 mod units;
 mod yaml;
 
-pub use again::{PoolRecord, configuration_changed};
+pub use again::{StoredPlace, configuration_changed};
 pub use error::{ConfigError, Position, Source};
 pub use exit::ExitStatus;
 pub use file::schema;

@@ -19,6 +19,8 @@ use std::{
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
+use crate::config::StoredPlace;
+
 /// Largest ledger that is read.
 const MAX_BYTES: u64 = 1 << 30;
 
@@ -50,6 +52,9 @@ pub struct Claim {
     pub configuration: serde_json::Map<String, serde_json::Value>,
     /// Where relative paths in it begin.
     pub base: PathBuf,
+    /// The entry of the pool in the configuration file: secrets that were written out there are not stored here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<StoredPlace>,
     /// How long after a cut-off reservation the machine may still appear, in seconds.
     pub settle_s: u64,
     /// Directory of the run.
@@ -248,6 +253,7 @@ mod tests {
                 plugin: PluginFile { name: "local".into(), path: "/p.so".into(), sha256: "00".into() },
                 configuration: serde_json::Map::new(),
                 base: "/".into(),
+                place: None,
                 settle_s: 600,
                 directory: "/runs/1".into(),
                 at: 1,

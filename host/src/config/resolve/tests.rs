@@ -498,14 +498,19 @@ provisioners:
   c: {use: acme, region: '${GONE}'}
 ";
     let fixture = Fixture::named(yaml).variable("A", "hunter3").variable("GONE", "gone");
-    let records: Vec<_> = fixture.plan().pools.iter().map(super::super::PoolRecord::of).collect();
+    let record = |pool: &Pool| (pool.provisioner.written().clone(), pool.provisioner.stored_place());
+    let records: Vec<_> = fixture.plan().pools.iter().map(record).collect();
     let stored = serde_json::to_string(&records).unwrap();
     assert!(!stored.contains("hunter"), "{stored}");
-    let records: Vec<super::super::PoolRecord> = serde_json::from_str(&stored).unwrap();
+    let records: Vec<(serde_json::Map<String, Value>, Option<super::super::StoredPlace>)> =
+        serde_json::from_str(&stored).unwrap();
     let mut around = fixture.around();
     around.variables.remove("GONE");
-    let mut secrets = Secrets::default();
-    let mut again = |index: usize| records[index].resolve(&around, &mut secrets);
+    let secrets = Secrets::default();
+    let again = |index: usize| {
+        let (written, place) = &records[index];
+        PluginUse::again("acme", "name", FilePath::new("/"), written, place.as_ref(), &around, &secrets)
+    };
     assert_eq!(again(0).unwrap().expose()["key"], "hunter3");
     assert_eq!(again(1).unwrap().expose()["token"], "hunter2");
     assert!(
