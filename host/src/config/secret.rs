@@ -119,6 +119,10 @@ impl PluginUse {
         self.place.blame(message)
     }
 
+    pub(crate) fn set_resolved(&mut self, resolved: Map<String, Value>) {
+        self.resolved = resolved;
+    }
+
     pub(crate) fn set_written(&mut self, written: Map<String, Value>) {
         self.written = written;
     }
@@ -162,7 +166,7 @@ impl fmt::Debug for PluginUse {
 
 /// All secrets of a run, for masking them in text that comes from elsewhere: logs, messages of plugins, console output.
 ///
-/// Clones share one set, so that what is found out to be a secret later ([`super::RunPlan::conceal`]) is masked by whoever
+/// Clones share one set, so that what is found out to be a secret later ([`super::RunPlan::with_schemas`]) is masked by whoever
 /// took a clone before.
 #[derive(Clone, Default)]
 pub struct Secrets {

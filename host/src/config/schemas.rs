@@ -1,8 +1,12 @@
-//! Secrets that only a plugin's schema knows of.
+//! What only a plugin's schema knows of its configuration: which fields are secrets, and which are paths.
 //!
-//! Which fields of a plugin's configuration are secret is known for sure only when the library is open. The plan is then
-//! told the schemas, and makes up for it: marked values join the secrets to be masked, and what of them was written out goes
-//! from every written form, that for run.json included. So this has to happen before run.json is written.
+//! That is known for sure only when the library is open. The plan is then told the schemas and makes up for it:
+//!
+//! - Marked secrets join those to be masked, and what of them was written out goes from every written form, that for run.json
+//!   included. So this has to happen before run.json is written.
+//! - Marked paths are made absolute, from the directory that the entry's relative paths start from.
+
+use std::cell::Cell;
 
 use atex_plugin_api::SECRET_MARK;
 use atex_plugin_api::describe::Kind;
@@ -13,19 +17,27 @@ use super::path::{Path, Step};
 use super::place::Place;
 use super::plan::RunPlan;
 use super::secret::{PluginUse, Secrets};
+use super::surroundings::join;
+
+/// Key of a schema that marks a path on this box.
+pub const PATH_MARK: &str = "x-path";
 
 /// How deep a schema is followed: schemas may refer to themselves, configurations are not that deep.
 const MAX_DEPTH: usize = 32;
+/// Steps through one schema: one that refers to itself in several ways would go on for ever.
+const MAX_STEPS: u32 = 100_000;
 
 impl RunPlan {
-    /// Treats as secret what the plugins' schemas mark; `schema_of` tells the schema of a plugin's configuration.
+    /// The plan with what the plugins' schemas mark treated accordingly; `schema_of` tells the schema of a plugin's
+    /// configuration.
     #[must_use]
-    pub fn conceal(mut self, schema_of: impl Fn(Kind, &str) -> Option<Value>) -> Self {
+    pub fn with_schemas(mut self, schema_of: impl Fn(Kind, &str) -> Option<Value>) -> Self {
         let secrets = self.secrets.clone();
         let mut taken_out = Vec::new();
         for (kind, plugin) in plugin_uses(&mut self) {
             if let Some(schema) = schema_of(kind, &plugin.plugin) {
                 taken_out.extend(conceal(plugin, &schema, &secrets));
+                anchor(plugin, &schema);
             }
         }
         for (place, path) in taken_out {
@@ -44,6 +56,16 @@ impl RunPlan {
     }
 }
 
+impl PluginUse {
+    /// The same for one use of a plugin that no plan has.
+    #[must_use]
+    pub fn with_schema(mut self, schema: &Value, secrets: &Secrets) -> Self {
+        conceal(&mut self, schema, secrets);
+        anchor(&mut self, schema);
+        self
+    }
+}
+
 fn plugin_uses(plan: &mut RunPlan) -> impl Iterator<Item = (Kind, &mut PluginUse)> {
     let pools = plan.pools.iter_mut().map(|pool| (Kind::Provisioner, &mut pool.provisioner));
     let policies = plan.policies.iter_mut().flatten().map(|policy| (Kind::Policy, policy));
@@ -55,7 +77,8 @@ fn plugin_uses(plan: &mut RunPlan) -> impl Iterator<Item = (Kind, &mut PluginUse
 fn conceal(plugin: &mut PluginUse, schema: &Value, secrets: &Secrets) -> Vec<(Place, Path)> {
     let resolved = Value::Object(plugin.expose().clone());
     let mut marked = Vec::new();
-    find_marked(schema, schema, &resolved, &Path::default(), 0, &mut marked);
+    let search = Search::new(schema, SECRET_MARK);
+    search.find(schema, &resolved, &Path::default(), 0, &mut marked);
     let mut taken_out = Vec::new();
     for path in marked {
         match path.find(&resolved) {
@@ -77,48 +100,76 @@ fn conceal(plugin: &mut PluginUse, schema: &Value, secrets: &Secrets) -> Vec<(Pl
     taken_out
 }
 
-/// The paths of all scalars of `value` that `schema`, a part of `root`, marks as secret.
-fn find_marked(
-    root: &Value,
-    schema: &Value,
-    value: &Value,
-    path: &Path,
-    depth: usize,
-    found: &mut Vec<Path>,
-) {
-    if depth > MAX_DEPTH {
-        return;
-    }
-    if schema.get(SECRET_MARK).is_some_and(|mark| mark != &Value::Bool(false)) {
-        return scalars(value, path, found);
-    }
-    let mut follow =
-        |schema: &Value, value: &Value, path: &Path| find_marked(root, schema, value, path, depth + 1, found);
-    if let Some(target) =
-        schema.get("$ref").and_then(Value::as_str).and_then(|text| root.pointer(text.strip_prefix('#')?))
-    {
-        follow(target, value, path);
-    }
-    for key in ["anyOf", "oneOf", "allOf"] {
-        for branch in schema.get(key).and_then(Value::as_array).into_iter().flatten() {
-            follow(branch, value, path);
+/// Makes marked paths absolute.
+fn anchor(plugin: &mut PluginUse, schema: &Value) {
+    let mut resolved = Value::Object(plugin.expose().clone());
+    let mut marked = Vec::new();
+    let search = Search::new(schema, PATH_MARK);
+    search.find(schema, &resolved, &Path::default(), 0, &mut marked);
+    for path in marked {
+        if let Some(Value::String(text)) = at(&mut resolved, &path)
+            && !text.is_empty()
+        {
+            *text = join(&plugin.base, text.as_ref()).to_string_lossy().into_owned();
         }
     }
-    match value {
-        Value::Object(map) => {
-            for (key, value) in map {
-                let known = schema.get("properties").and_then(|properties| properties.get(key));
-                if let Some(schema) = known.or_else(|| schema.get("additionalProperties")) {
-                    follow(schema, value, &path.key(key));
+    if let Value::Object(resolved) = resolved {
+        plugin.set_resolved(resolved);
+    }
+}
+
+/// Looks for what a schema marks.
+struct Search<'a> {
+    /// What references point into.
+    root: &'a Value,
+    mark: &'a str,
+    /// Steps that may still be taken.
+    left: Cell<u32>,
+}
+
+impl<'a> Search<'a> {
+    fn new(root: &'a Value, mark: &'a str) -> Self {
+        Self { root, mark, left: Cell::new(MAX_STEPS) }
+    }
+
+    /// The paths of all scalars of `value` that `schema`, a part of the root, marks.
+    fn find(&self, schema: &Value, value: &Value, path: &Path, depth: usize, found: &mut Vec<Path>) {
+        if depth > MAX_DEPTH || self.left.get() == 0 {
+            return;
+        }
+        self.left.set(self.left.get() - 1);
+        if schema.get(self.mark).is_some_and(|mark| mark != &Value::Bool(false)) {
+            return scalars(value, path, found);
+        }
+        let mut follow =
+            |schema: &Value, value: &Value, path: &Path| self.find(schema, value, path, depth + 1, found);
+        let reference = schema.get("$ref").and_then(Value::as_str).and_then(|text| text.strip_prefix('#'));
+        if let Some(target) = reference.and_then(|pointer| self.root.pointer(pointer)) {
+            follow(target, value, path);
+        }
+        for key in ["anyOf", "oneOf", "allOf"] {
+            for branch in schema.get(key).and_then(Value::as_array).into_iter().flatten() {
+                follow(branch, value, path);
+            }
+        }
+        match value {
+            Value::Object(map) => {
+                for (key, value) in map {
+                    let known = schema.get("properties").and_then(|properties| properties.get(key));
+                    if let Some(schema) = known.or_else(|| schema.get("additionalProperties")) {
+                        follow(schema, value, &path.key(key));
+                    }
                 }
             }
-        }
-        Value::Array(list) => {
-            if let Some(schema) = schema.get("items") {
-                list.iter().enumerate().for_each(|(index, item)| follow(schema, item, &path.index(index)));
+            Value::Array(list) => {
+                if let Some(schema) = schema.get("items") {
+                    list.iter()
+                        .enumerate()
+                        .for_each(|(index, item)| follow(schema, item, &path.index(index)));
+                }
             }
+            _ => {}
         }
-        _ => {}
     }
 }
 
@@ -167,7 +218,7 @@ mod tests {
             "again": {"token": "g"}, "unknown": "h",
         });
         let mut found = Vec::new();
-        find_marked(&schema, &schema, &value, &Path::default(), 0, &mut found);
+        Search::new(&schema, SECRET_MARK).find(&schema, &value, &Path::default(), 0, &mut found);
         let mut shown: Vec<_> = found.iter().map(ToString::to_string).collect();
         shown.sort();
         assert_eq!(shown, ["again.token", "by-name.e", "hosts[0].key", "hosts[1].key[0]", "token"]);
@@ -176,6 +227,10 @@ mod tests {
     #[test]
     fn schemas_that_refer_to_themselves_end() {
         let schema = json!({"$ref": "#"});
-        find_marked(&schema, &schema, &json!("x"), &Path::default(), 0, &mut Vec::new());
+        let search = Search::new(&schema, SECRET_MARK);
+        search.find(&schema, &json!("x"), &Path::default(), 0, &mut Vec::new());
+        // Many ways at each level: depth alone would not end it in time.
+        let schema = json!({"anyOf": vec![json!({"$ref": "#"}); 20]});
+        Search::new(&schema, SECRET_MARK).find(&schema, &json!("x"), &Path::default(), 0, &mut Vec::new());
     }
 }
