@@ -14,6 +14,7 @@
 mod builder;
 mod scalar;
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -90,6 +91,41 @@ pub fn parse(text: &str) -> Result<Value, Error> {
 pub(crate) fn parse_with(text: &str, common: &mut Common) -> Result<Value, Error> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     check_characters(text)?;
+    let mut joined = Cow::Borrowed(text);
+    let mut read = 0;
+    loop {
+        match parse_events(&joined, common) {
+            Err(error) if error.problem == BAD_ESCAPE && read < MAX_READ_AGAIN => {
+                read += joined.len();
+                joined = Cow::Owned(join_surrogates(&joined, &error).ok_or(error)?);
+            }
+            result => return result,
+        }
+    }
+}
+
+/// What the parser says of an escaped surrogate.
+const BAD_ESCAPE: &str = "found invalid Unicode character escape code";
+
+/// Bytes of a document that may be read again for the sake of its surrogates.
+const MAX_READ_AGAIN: usize = 64 << 20;
+
+/// The text with the pair of escaped surrogates at the error's place as the character it stands for. JSON writes
+/// characters outside the basic plane like this.
+fn join_surrogates(text: &str, error: &Error) -> Option<String> {
+    let start: usize = text.split_inclusive('\n').take(error.line - 1).map(str::len).sum();
+    let column = text[start..].char_indices().nth(error.column - 1)?.0;
+    let at = start + column;
+    let unit = |at: usize| -> Option<u16> {
+        let digits = text.get(at.checked_sub(2)?..at + 4)?.strip_prefix("\\u")?;
+        u16::from_str_radix(digits, 16).ok()
+    };
+    let pair = [unit(at)?, unit(at + 6)?];
+    let character = char::decode_utf16(pair).next()?.ok()?;
+    (character.len_utf16() == 2).then(|| format!("{}{character}{}", &text[..at - 2], &text[at + 10..]))
+}
+
+fn parse_events(text: &str, common: &mut Common) -> Result<Value, Error> {
     let mut bytes = text.as_bytes();
     let mut parser = Parser::new();
     parser.set_input_string(&mut bytes);
@@ -188,7 +224,18 @@ mod tests {
     #[test]
     fn version_of_a_document_decides() {
         assert_eq!(typed("[yes, 017, 1:30]"), r#"["yes", 17, "1:30"]"#);
-        assert_eq!(typed("%YAML 1.1\n---\n[yes, 017, 1:30, 1:30.5]"), r#"[true, 15, 90, 90.5]"#);
+        assert_eq!(typed("%YAML 1.1\n---\n[yes, 017, 1:30, 1:30.5]"), "[true, 15, 90, 90.5]");
+    }
+
+    #[test]
+    fn surrogates_are_joined_in_double_quotes_only() {
+        assert_eq!(
+            parse(r#"["\ud83d\ude00é\uD83D\uDE00", '\ud83d\ude00', x]"#).unwrap().to_string(),
+            r"['😀é😀', '\\ud83d\\ude00', 'x']"
+        );
+        for text in [r#""\ud83d""#, r#""\ud83d\u0041""#, r#""\ude00\ud83d""#, r#""\ud8"#] {
+            assert!(parse(text).is_err(), "{text}");
+        }
     }
 
     #[test]
