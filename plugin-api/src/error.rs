@@ -63,6 +63,7 @@ impl Error {
         self.chain.insert(0, message.into());
         self
     }
+    /// The same error, with another answer to whether trying again may help.
     #[must_use]
     pub fn retryable(mut self, yes: bool) -> Self {
         self.retryable = yes;
@@ -74,9 +75,11 @@ impl Error {
         self.detail = detail.into();
         self
     }
+    /// What sort of failure it is.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
+    /// Whether trying again may help.
     pub fn is_retryable(&self) -> bool {
         self.retryable
     }
@@ -84,6 +87,7 @@ impl Error {
     pub fn chain(&self) -> &[String] {
         &self.chain
     }
+    /// Long text for logs; often empty.
     pub fn detail(&self) -> &str {
         &self.detail
     }

@@ -133,8 +133,10 @@ impl ExecTransport {
 pub struct SshTransport {
     /// Host name, address, or an alias of the user's ssh configuration.
     pub host: String,
+    /// Port of the server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
+    /// Who to log in as.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// Paths of private keys, tried in order.
@@ -143,7 +145,7 @@ pub struct SshTransport {
     /// A private key itself, in OpenSSH or PEM format. Secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_data: Option<String>,
-    /// Secret.
+    /// The password of the login. Secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<String>,
     /// `user@host:port` of hosts to go through, first hop first.
@@ -155,10 +157,26 @@ pub struct SshTransport {
     /// Host keys to expect, as lines `TYPE BASE64`. Empty: the user's known hosts, then the pool's own file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub host_keys: Vec<String>,
+    /// What to do about a host key that is not known.
     #[serde(default)]
     pub host_key_check: HostKeyCheck,
+    /// Compress what goes over the line.
     #[serde(default)]
     pub compression: bool,
+}
+
+impl SshTransport {
+    /// A server of which everything but the name comes from the user's ssh configuration.
+    pub fn new(host: impl Into<String>) -> Self {
+        Self { host: host.into(), ..Self::default() }
+    }
+}
+
+impl LocalTransport {
+    /// Processes of this box whose work directory is made below `directory`.
+    pub fn new(directory: impl Into<String>) -> Self {
+        Self { directory: Some(directory.into()) }
+    }
 }
 
 /// What to do about a host key that is not known yet. A key that differs from a known one is always an error, unless `Off`.
@@ -186,6 +204,7 @@ pub struct Held {
 }
 
 impl Held {
+    /// A machine with its mark.
     pub fn new(id: impl Into<String>, mark: impl Into<String>) -> Self {
         Self { id: id.into(), mark: mark.into() }
     }

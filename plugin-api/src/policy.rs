@@ -55,10 +55,54 @@ pub struct Wants {
     pub notes: bool,
 }
 
+impl Wants {
+    /// Nothing; the methods of the same names as the fields add to it.
+    pub fn new() -> Self {
+        Self::default()
+    }
+    /// Wants to see these keys of test metadata, in this order.
+    #[must_use]
+    pub fn attrs<S: Into<String>>(mut self, keys: impl IntoIterator<Item = S>) -> Self {
+        self.attrs = keys.into_iter().map(Into::into).collect();
+        self
+    }
+    /// Wants to see these facts of machines, in this order.
+    #[must_use]
+    pub fn facts<S: Into<String>>(mut self, keys: impl IntoIterator<Item = S>) -> Self {
+        self.facts = keys.into_iter().map(Into::into).collect();
+        self
+    }
+    /// Wants [`Policy::rank`] to be called.
+    #[must_use]
+    pub fn rank(mut self) -> Self {
+        self.rank = true;
+        self
+    }
+    /// Wants [`Policy::prefer`] to be called, without a window.
+    #[must_use]
+    pub fn prefer(mut self) -> Self {
+        self.prefer = true;
+        self
+    }
+    /// Wants [`Policy::judge`] to be called.
+    #[must_use]
+    pub fn judge(mut self) -> Self {
+        self.judge = true;
+        self
+    }
+    /// Wants [`Policy::note`] to be called.
+    #[must_use]
+    pub fn notes(mut self) -> Self {
+        self.notes = true;
+        self
+    }
+}
+
 /// A test of the run.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct TestInfo<'a> {
+    /// Its number; tests are registered in the order of their numbers.
     pub id: TestId,
     /// Dense number of the platform.
     pub platform: u16,
@@ -70,6 +114,7 @@ pub struct TestInfo<'a> {
     pub expected: Ms,
     /// How often a run of it failed in history, in 1/1000; 0 if unknown.
     pub fail_rate: u16,
+    /// Its name.
     pub name: &'a str,
     /// Values of [`Wants::attrs`].
     pub attrs: &'a [&'a str],
@@ -86,6 +131,7 @@ impl<'a> TestInfo<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Queued {
+    /// The test.
     pub test: TestId,
     /// Judged runs it had so far.
     pub attempt: u16,
@@ -94,6 +140,10 @@ pub struct Queued {
 }
 
 impl Queued {
+    /// A test that had `attempt` judged runs, the last one on `last_machine`.
+    pub fn new(test: TestId, attempt: u16, last_machine: MachineId) -> Self {
+        Self { test, attempt, last_machine }
+    }
     /// A test queued for the first time.
     pub fn first(test: TestId) -> Self {
         Self { test, attempt: 0, last_machine: NONE }
@@ -103,6 +153,7 @@ impl Queued {
 /// How a test ranks among others, on any machine of one kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Rank {
+    /// Its group, whose score [`Policy::prefer`] may change.
     pub class: Class,
     /// Bigger is sooner; [`VETO`]: never on machines of this kind.
     pub score: i64,
@@ -112,10 +163,13 @@ pub struct Rank {
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct View<'a> {
+    /// Time of the question.
     pub now: Ms,
+    /// The machine.
     pub machine: MachineId,
     /// As announced by [`Policy::kind`].
     pub kind: u32,
+    /// Its platform.
     pub platform: u16,
     /// Slots that are free.
     pub free: u16,
@@ -131,6 +185,25 @@ pub struct View<'a> {
     pub running: &'a [TestId],
     /// What tests left on the machine with the control word `machine K=V`, in order of the keys.
     pub labels: &'a [(&'a str, &'a str)],
+}
+
+impl View<'_> {
+    /// A fresh machine with one free slot, of kind 0 and platform 0.
+    pub fn new(machine: MachineId) -> Self {
+        Self {
+            now: 0,
+            machine,
+            kind: 0,
+            platform: 0,
+            free: 1,
+            slots: 1,
+            ran: 0,
+            last: NONE,
+            last_ok: true,
+            running: &[],
+            labels: &[],
+        }
+    }
 }
 
 /// A wish for one machine. Classes not named have score 0: name the exceptions, not the rule ("destructive -1", not
@@ -164,11 +237,15 @@ pub enum Outcome {
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Run<'a> {
+    /// When it ended.
     pub now: Ms,
+    /// The test.
     pub test: TestId,
+    /// Where it ran.
     pub machine: MachineId,
     /// Judged runs before this one.
     pub attempt: u16,
+    /// How it ended.
     pub outcome: Outcome,
     /// Exit status of the test, 128 + number for a signal, or -1 if it never told.
     pub exit: i32,
@@ -176,6 +253,13 @@ pub struct Run<'a> {
     pub wall: Ms,
     /// The test's own status as it reported it (`pass`, `fail`, ..., a custom word).
     pub status: &'a str,
+}
+
+impl Run<'_> {
+    /// A first run that took no time; the exit status is unknown and the test reported nothing.
+    pub fn new(test: TestId, machine: MachineId, outcome: Outcome) -> Self {
+        Self { now: 0, test, machine, attempt: 0, outcome, exit: -1, wall: 0, status: "" }
+    }
 }
 
 /// The first policy of the chain with an opinion decides each question. If nobody has one: no rerun; the machine is spoilt
@@ -195,12 +279,15 @@ impl Judgement {
     /// No opinion.
     pub const NONE: Self = Self { rerun: None, spoilt: None, stop: false };
 
+    /// Only an opinion on whether it runs again.
     pub fn rerun(yes: bool) -> Self {
         Self { rerun: Some(yes), ..Self::NONE }
     }
+    /// Only an opinion on the machine.
     pub fn spoilt(yes: bool) -> Self {
         Self { spoilt: Some(yes), ..Self::NONE }
     }
+    /// No further test is to start.
     pub fn stop() -> Self {
         Self { stop: true, ..Self::NONE }
     }
@@ -211,13 +298,33 @@ impl Judgement {
 #[non_exhaustive]
 pub enum Note<'a> {
     /// A test started on a machine.
-    Started { test: TestId, machine: MachineId },
+    Started {
+        /// The test.
+        test: TestId,
+        /// Where.
+        machine: MachineId,
+    },
     /// A run was judged; `last`: the test has its verdict and does not run again.
-    Finished { run: Run<'a>, last: bool },
+    Finished {
+        /// The run.
+        run: Run<'a>,
+        /// Whether it was the test's last one.
+        last: bool,
+    },
     /// A test left a fact on a machine.
-    Label { machine: MachineId, key: &'a str, value: &'a str },
+    Label {
+        /// Where.
+        machine: MachineId,
+        /// Name of the fact.
+        key: &'a str,
+        /// Its value.
+        value: &'a str,
+    },
     /// A machine was given back or lost.
-    Gone { machine: MachineId },
+    Gone {
+        /// Which.
+        machine: MachineId,
+    },
     /// The point in time that the policy asked for by [`Command::WakeAt`].
     Time,
 }
@@ -244,10 +351,12 @@ pub struct RunInfo {
     pub seed: u64,
     /// Number of tests that will be registered.
     pub tests: u32,
+    /// Number of platforms.
     pub platforms: u16,
 }
 
 impl RunInfo {
+    /// A run of so many tests.
     pub fn new(seed: u64, tests: u32, platforms: u16) -> Self {
         Self { seed, tests, platforms }
     }

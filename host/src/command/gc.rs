@@ -1,0 +1,309 @@
+//! `gc`: frees what dead runs still hold.
+//!
+//! A ledger whose lock is free is that of a dead run. For each lease in it that is not known to be gone, the provisioner is
+//! made again from what the ledger says and asked to release the machine: by its id if that is known, else by looking for the
+//! lease's mark among all that the owner holds. A lease is closed only when its absence was seen; one that was never answered
+//! for stays open until the provisioner's settle time is over.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use atex_plugin_api::{Capabilities, Held, describe::Kind};
+
+use crate::{
+    cli::{self, Format},
+    config::{ExitStatus, PluginUse, Surroundings},
+    engine::unix_ms,
+    plugin::{Call, Provisioner, Registry},
+    store::{Claim, Entry, Ledger, LedgerError, RunDir, Standing, State, StateDir},
+    text::printable,
+};
+
+use super::{Error, Terminal, open};
+
+/// One `list` (plugin-api's contract), and one `release`.
+const LIST_LIMIT: Duration = Duration::from_secs(60);
+const RELEASE_LIMIT: Duration = Duration::from_secs(300);
+
+pub(super) fn gc(gc: &cli::Gc, around: &Surroundings, terminal: &Terminal) -> Result<ExitStatus, Error> {
+    let state = StateDir::from_environment().map_err(Error::State)?;
+    let mut collector = Collector {
+        around,
+        state: &state,
+        gc,
+        json: terminal.output().format == Format::Json,
+        held: 0,
+        freed: 0,
+    };
+    for ledger in ledgers(gc, &state)? {
+        collector.ledger(&ledger)?;
+    }
+    if let Some(plan) = &gc.plan {
+        collector.owner(plan)?;
+    }
+    collector.summary()?;
+    Ok(if collector.held > 0 { ExitStatus::MachineHeld } else { ExitStatus::Passed })
+}
+
+fn ledgers(gc: &cli::Gc, state: &StateDir) -> Result<Vec<PathBuf>, Error> {
+    if gc.runs.is_empty() {
+        // With --config alone, whatever the ledgers say is not what was asked for.
+        return if gc.plan.is_some() { Ok(Vec::new()) } else { state.ledgers().map_err(Error::State) };
+    }
+    gc.runs.iter().map(|run| state.ledger(&RunDir::read(run)?.run).map_err(Error::State)).collect()
+}
+
+struct Collector<'a> {
+    around: &'a Surroundings,
+    state: &'a StateDir,
+    gc: &'a cli::Gc,
+    json: bool,
+    /// Leases that may still hold something.
+    held: u64,
+    freed: u64,
+}
+
+/// What became of a lease.
+enum Found {
+    /// Nothing of it exists any more.
+    Gone,
+    /// It was there, and was given back.
+    Freed,
+    /// It cannot be said yet, or not at all.
+    Held(String),
+}
+
+impl Collector<'_> {
+    fn ledger(&mut self, path: &Path) -> Result<(), Error> {
+        let mut ledger = match Ledger::open(path) {
+            Ok(ledger) => ledger,
+            Err(LedgerError::Alive { .. }) => {
+                let run = path.file_stem().unwrap_or_default().to_string_lossy();
+                return self.say("alive", &run, "", "the run is alive; its machines are its own");
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let mut pools: BTreeMap<String, Vec<Standing>> = BTreeMap::new();
+        for standing in ledger.open_leases() {
+            pools.entry(standing.claim.pool.clone()).or_default().push(standing.clone());
+        }
+        for leases in pools.into_values() {
+            self.pool(&mut ledger, &leases)?;
+        }
+        for damage in ledger.damage() {
+            self.held += 1;
+            let place = format!("{} line {}", path.display(), damage.line);
+            self.say("unknown", &place, "", &format!("cannot be read: {}", damage.problem))?;
+        }
+        ledger.close()?;
+        Ok(())
+    }
+
+    /// Leases of one pool of one run.
+    fn pool(&mut self, ledger: &mut Ledger, leases: &[Standing]) -> Result<(), Error> {
+        let Some(claim) = leases.first().map(|standing| &standing.claim) else { return Ok(()) };
+        let opened = self.provisioner(claim);
+        let listed = opened
+            .as_ref()
+            .map_err(ToString::to_string)
+            .and_then(|provisioner| list(provisioner, &claim.owner));
+        for standing in leases {
+            let lease = standing.claim.lease.clone();
+            let found = match (&opened, &listed) {
+                (Err(error), _) => Found::Held(error.to_string()),
+                (Ok(provisioner), listed) => free(provisioner, standing, listed),
+            };
+            let (word, why) = match found {
+                Found::Gone => {
+                    ledger.write(&lease, Entry::Released)?;
+                    ("gone", String::new())
+                }
+                Found::Freed => {
+                    self.freed += 1;
+                    ledger.write(&lease, Entry::Released)?;
+                    ("released", String::new())
+                }
+                Found::Held(why) => {
+                    self.held += 1;
+                    ("held", why)
+                }
+            };
+            let machine = standing.machine.clone().unwrap_or(lease);
+            self.say(word, &machine, &standing.claim.pool, &why)?;
+        }
+        Ok(())
+    }
+
+    /// The provisioner of a lease, from the file that the run used; `--plugin` replaces it.
+    fn provisioner(&self, claim: &Claim) -> Result<Provisioner, Error> {
+        let mut libraries = self.gc.libraries.clone();
+        let replaced = registry(&libraries, self.state)?.find(Kind::Provisioner, &claim.plugin.name);
+        let named = replaced.is_ok_and(|offer| {
+            self.gc.libraries.files.iter().any(|file| same_file(file, offer.library().path()))
+        });
+        if !named {
+            let now = open::digest(&claim.plugin.path).unwrap_or_else(|_| "missing".to_owned());
+            if now != claim.plugin.sha256 {
+                tracing::warn!(
+                    "plugin library {} is {} since the run; --plugin names another one",
+                    claim.plugin.path.display(),
+                    if now == "missing" { "gone" } else { "not the same any more" }
+                );
+            }
+            libraries.files.push(claim.plugin.path.clone());
+        }
+        let entry = PluginUse::again(
+            &claim.plugin.name,
+            &claim.pool,
+            &claim.base,
+            &claim.configuration,
+            self.around,
+        )?;
+        open::provisioner(&registry(&libraries, self.state)?, &entry)
+    }
+
+    /// Everything that an owner holds in the pools of a configuration, record or not.
+    fn owner(&mut self, plan: &crate::config::RunPlan) -> Result<(), Error> {
+        let alive = self.runs_alive()?;
+        let registry = open::registry(&plan.libraries, plan.allow.strict, self.state)?;
+        for pool in &plan.pools {
+            let provisioner = open::provisioner(&registry, &pool.provisioner)?;
+            let held = match list(&provisioner, &plan.owner) {
+                Ok(held) => held,
+                Err(why) => {
+                    self.held += 1;
+                    self.say("unknown", "", pool.name(), &why)?;
+                    continue;
+                }
+            };
+            for one in held {
+                let run = one.mark.rsplit('/').nth(1).unwrap_or_default();
+                if alive.iter().any(|alive| alive == run) && !self.gc.force {
+                    self.say(
+                        "alive",
+                        &one.id,
+                        pool.name(),
+                        "its run is alive; --force frees it all the same",
+                    )?;
+                    continue;
+                }
+                match provisioner.release(&one.id, &Call::within(RELEASE_LIMIT)) {
+                    Ok(()) => {
+                        self.freed += 1;
+                        self.say("released", &one.id, pool.name(), "")?;
+                    }
+                    Err(error) => {
+                        self.held += 1;
+                        self.say("held", &one.id, pool.name(), &error.to_string())?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs of this user on this box whose host lives.
+    fn runs_alive(&self) -> Result<Vec<String>, Error> {
+        let mut alive = Vec::new();
+        for path in self.state.ledgers().map_err(Error::State)? {
+            if let Err(LedgerError::Alive { .. }) = Ledger::open(&path) {
+                alive.push(path.file_stem().unwrap_or_default().to_string_lossy().into_owned());
+            }
+        }
+        Ok(alive)
+    }
+
+    fn say(&self, what: &str, machine: &str, pool: &str, why: &str) -> Result<(), Error> {
+        let mut out = io::stdout().lock();
+        let written = if self.json {
+            let line = serde_json::json!({"what": what, "machine": machine, "pool": pool, "why": why});
+            writeln!(out, "{line}")
+        } else {
+            let pool = if pool.is_empty() { String::new() } else { format!(" of pool {}", printable(pool)) };
+            let why = if why.is_empty() { String::new() } else { format!(": {}", printable(why)) };
+            writeln!(out, "{what:<8} {}{pool}{why}", printable(machine))
+        };
+        written.map_err(Error::Output)
+    }
+
+    fn summary(&self) -> Result<(), Error> {
+        if self.json {
+            let line = serde_json::json!({"summary": {"released": self.freed, "held": self.held}});
+            return writeln!(io::stdout(), "{line}").map_err(Error::Output);
+        }
+        let text = match (self.freed, self.held) {
+            (0, 0) => "nothing is held by dead runs".to_owned(),
+            (freed, 0) => format!("{freed} released, nothing is held any more"),
+            (freed, held) => format!("{freed} released, {held} may still be held"),
+        };
+        writeln!(io::stdout(), "{text}").map_err(Error::Output)
+    }
+}
+
+fn registry(libraries: &crate::config::Libraries, state: &StateDir) -> Result<Arc<Registry>, Error> {
+    open::registry(libraries, false, state)
+}
+
+fn same_file(one: &Path, other: &Path) -> bool {
+    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+}
+
+fn list(provisioner: &Provisioner, owner: &str) -> Result<Vec<Held>, String> {
+    if !provisioner.capabilities().has(Capabilities::LIST) {
+        return Err("its plugin cannot list what is held".to_owned());
+    }
+    let (asked, owner) = (provisioner.clone(), owner.to_owned());
+    open::within(LIST_LIMIT, "the plugin's list".to_owned(), move || {
+        asked.list(&owner, &Call::within(LIST_LIMIT))
+    })
+    .map_err(|error| error.to_string())?
+    .map_err(|error| error.to_string())
+}
+
+fn free(provisioner: &Provisioner, standing: &Standing, listed: &Result<Vec<Held>, String>) -> Found {
+    let claim = &standing.claim;
+    let mark = format!("{}/{}/{}", claim.owner, claim.run, claim.lease);
+    match listed {
+        Ok(held) => {
+            let ours: Vec<&Held> = held.iter().filter(|held| held.mark == mark).collect();
+            if ours.is_empty() {
+                return absent(standing);
+            }
+            ours.iter()
+                .try_for_each(|held| release(provisioner, &held.id))
+                .map_or_else(Found::Held, |()| Found::Freed)
+        }
+        Err(why) => match &standing.machine {
+            Some(machine) => release(provisioner, machine).map_or_else(Found::Held, |()| Found::Freed),
+            None => Found::Held(why.clone()),
+        },
+    }
+}
+
+/// The provisioner's list does not have it. That is final for a machine that was there; a reservation that was cut off may still
+/// come up with one.
+fn absent(standing: &Standing) -> Found {
+    let settled = standing.claim.at.saturating_add(standing.claim.settle_s.saturating_mul(1000));
+    let left = settled.saturating_sub(unix_ms()) / 1000;
+    match standing.state {
+        State::Held | State::Releasing if standing.machine.is_some() => Found::Gone,
+        _ if left == 0 => Found::Gone,
+        _ => Found::Held(format!(
+            "nothing is there yet, but its reservation was cut off; look again in {left} s"
+        )),
+    }
+}
+
+fn release(provisioner: &Provisioner, machine: &str) -> Result<(), String> {
+    let (asked, machine) = (provisioner.clone(), machine.to_owned());
+    open::within(RELEASE_LIMIT, "the plugin's release".to_owned(), move || {
+        asked.release(&machine, &Call::within(RELEASE_LIMIT))
+    })
+    .map_err(|error| error.to_string())?
+    .map_err(|error| error.to_string())
+}

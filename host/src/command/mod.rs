@@ -1,0 +1,61 @@
+//! What is done for each command.
+
+mod error;
+mod gc;
+mod list;
+mod open;
+mod prepare;
+mod provision;
+mod report;
+mod run;
+mod select;
+mod terminal;
+
+use std::io::{self, Write};
+
+pub use error::Error;
+pub use terminal::Terminal;
+
+use crate::{
+    cli::{self, Command, Invocation},
+    config::{ExitStatus, Surroundings},
+};
+
+/// Carries out a command; its results are on standard output when this returns.
+pub fn execute(
+    invocation: Invocation,
+    surroundings: &Surroundings,
+    terminal: &Terminal,
+) -> Result<ExitStatus, Error> {
+    match invocation.command {
+        Command::Run(plan) => run::run(*plan, terminal),
+        Command::Discover(plan) => list::list(*plan, list::What::Names, terminal),
+        Command::Show(plan) => list::list(*plan, list::What::Metadata, terminal),
+        Command::Requires(plan) => list::list(*plan, list::What::Packages, terminal),
+        Command::Report(wanted) => report::report(&wanted, terminal),
+        Command::Gc(gc) => gc::gc(&gc, surroundings, terminal),
+        Command::Fmf(args) => fmf(&args),
+        Command::Print(text) => print(&text),
+        _ => Err(Error::Output(io::Error::other("not yet"))),
+    }
+}
+
+/// Ends the process without running destructors: threads of plugins may still run, and what they use must stay.
+pub fn leave(status: ExitStatus) -> ! {
+    let _gone = io::stdout().flush();
+    signal_hook::low_level::exit(status.code().into())
+}
+
+fn fmf(args: &cli::fmf::FmfArgs) -> Result<ExitStatus, Error> {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let status = cli::fmf::run(args, &mut out).and_then(|status| out.flush().map(|()| status));
+    match status.map_err(Error::Output)? {
+        0 => Ok(ExitStatus::Passed),
+        _ => Ok(ExitStatus::Failed),
+    }
+}
+
+fn print(text: &str) -> Result<ExitStatus, Error> {
+    io::stdout().write_all(text.as_bytes()).map_err(Error::Output)?;
+    Ok(ExitStatus::Passed)
+}

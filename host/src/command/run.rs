@@ -1,0 +1,192 @@
+//! `run`: from a plan to an exit status.
+
+use std::{
+    io::{self, Write as _},
+    process,
+    sync::Arc,
+};
+
+use uuid::Uuid;
+
+use crate::{
+    cli::Format,
+    config::{ExitStatus, RunDirectory, RunPlan},
+    engine::{self, Chronicle, Engine, unix_ms},
+    report::{self, Console, PluginReporter, Style},
+    store::{Ledger, RunDir, RunFile, RunPlatform, Session, StateDir, What},
+    text::printable,
+};
+
+use super::{
+    Error, Terminal,
+    prepare::{Prepared, prepare},
+};
+
+/// Of the format of `run.json`.
+const VERSION: u32 = 1;
+
+pub(super) fn run(plan: RunPlan, terminal: &Terminal) -> Result<ExitStatus, Error> {
+    terminal.mask(&plan.secrets);
+    let state = StateDir::from_environment().map_err(Error::State)?;
+    let run = run_id();
+    let mut prepared = prepare(plan, &run, &state)?;
+    for warning in &prepared.warnings {
+        tracing::warn!("{warning}");
+    }
+    if prepared.job.tests.is_empty() {
+        return no_tests(&prepared);
+    }
+    if prepared.plan.dry_run {
+        return dry_run(&prepared, terminal).map_err(Error::Output);
+    }
+    let directory = make_directory(&prepared.plan.run_directory, &run)?;
+    prepared.job.directory = directory.path().to_owned();
+    terminal.log_to(&directory.log()).map_err(Error::State)?;
+    let run_file = Arc::new(run_file(&prepared, &run)?);
+    directory.write_run_file(&run_file)?;
+    let ledger = Ledger::open(&state.ledger(&run).map_err(Error::State)?)?;
+    let first = prepared.first_events();
+    go(prepared, &directory, run_file, ledger, first, false, terminal)
+}
+
+/// Starts readers and engine, and waits for the end. `first`: what the engine is to begin with.
+pub(super) fn go(
+    prepared: Prepared,
+    directory: &RunDir,
+    run_file: Arc<RunFile>,
+    ledger: Ledger,
+    first: Vec<crate::core::event::Event>,
+    resumed: bool,
+    terminal: &Terminal,
+) -> Result<ExitStatus, Error> {
+    let mut journal = directory.journal()?;
+    let offset = journal.length();
+    let session = Session { host: run_file.host.clone(), pid: process::id(), resumed };
+    let begins = crate::store::Record { at: unix_ms(), what: What::Session(session) };
+    journal.append(&begins).map_err(Error::State)?;
+    let (sender, inbox) = engine::inbox();
+    let mut readers = Vec::new();
+    let mut names = vec![CONSOLE.to_owned()];
+    let console = Console::new(
+        style(terminal),
+        Arc::clone(&run_file),
+        directory.path().to_owned(),
+        terminal.bar().clone(),
+    );
+    // The console goes on from here; reporters are told everything anew.
+    let wake = report::start(CONSOLE, Box::new(console), directory.journal_path(), offset, sender.clone());
+    readers.push(wake.map_err(Error::Thread)?);
+    let mut finish_timeout = CONSOLE_TIMEOUT;
+    for (reporter, timeout) in prepared.reporters {
+        let name = reporter.instance().name().to_owned();
+        finish_timeout = finish_timeout.max(timeout);
+        let follower = PluginReporter::new(
+            reporter,
+            Arc::clone(&run_file),
+            directory.path().to_owned(),
+            resumed,
+            Arc::clone(&prepared.metadata),
+        );
+        let wake = report::start(&name, Box::new(follower), directory.journal_path(), 0, sender.clone());
+        readers.push(wake.map_err(Error::Thread)?);
+        names.push(name);
+    }
+    let chronicle = Chronicle::new(journal, ledger, readers);
+    let engine = Engine::start(prepared.job, chronicle, names, (sender, inbox))?;
+    let tally = engine.run(first, finish_timeout);
+    Ok(tally.exit())
+}
+
+/// How long the console may take to show what is left at the end.
+const CONSOLE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
+/// The console's name among the readers.
+const CONSOLE: &str = "console";
+
+fn style(terminal: &Terminal) -> Style {
+    let output = terminal.output();
+    Style {
+        json: output.format == Format::Json,
+        colour: terminal.colour(),
+        quiet: output.verbosity < 0,
+        verbose: output.verbosity > 0,
+    }
+}
+
+/// `20261122-194501-1a2b3c`: UTC and something that makes it unique.
+fn run_id() -> String {
+    let now = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string();
+    let unique = Uuid::now_v7().simple().to_string();
+    format!("{now}-{}", &unique[unique.len() - 6..])
+}
+
+fn make_directory(wanted: &RunDirectory, run: &str) -> Result<RunDir, Error> {
+    Ok(match wanted {
+        RunDirectory::Fresh { below } => RunDir::create_below(&below.join("atex-runs"), run)?,
+        RunDirectory::At(path) => RunDir::create(path)?,
+    })
+}
+
+fn run_file(prepared: &Prepared, run: &str) -> Result<RunFile, Error> {
+    let job = &prepared.job;
+    let platform = |platform: &engine::Platform| RunPlatform {
+        name: platform.name.clone(),
+        context: platform.context.iter().map(|(name, values)| (name.clone(), values.clone())).collect(),
+    };
+    Ok(RunFile {
+        version: VERSION,
+        run: run.to_owned(),
+        owner: job.owner.clone(),
+        created: unix_ms(),
+        host: concat!("atex-host ", env!("CARGO_PKG_VERSION")).to_owned(),
+        origin: prepared.plan.origin.clone(),
+        tree: prepared.root.clone(),
+        digest: prepared.digest.clone(),
+        platforms: job.platforms.iter().map(platform).collect(),
+        plugins: prepared.plugins.clone(),
+        tests: prepared.promises(),
+    })
+}
+
+fn no_tests(prepared: &Prepared) -> Result<ExitStatus, Error> {
+    if prepared.plan.allow.empty {
+        tracing::warn!("no test is selected");
+        return Ok(ExitStatus::Passed);
+    }
+    Err(Error::NoTests)
+}
+
+/// What would run where.
+fn dry_run(prepared: &Prepared, terminal: &Terminal) -> io::Result<ExitStatus> {
+    let job = &prepared.job;
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let json = terminal.output().format == Format::Json;
+    for (number, platform) in job.platforms.iter().enumerate() {
+        let serves =
+            |pool: &&crate::core::config::Pool| pool.serves.iter().any(|s| usize::from(s.platform) == number);
+        let pools: Vec<String> = job
+            .config
+            .pools
+            .iter()
+            .zip(&job.pools)
+            .filter(|(config, _)| serves(config))
+            .map(|(config, pool)| format!("{} (up to {})", pool.name(), config.max))
+            .collect();
+        let tests = job.tests.iter().filter(|test| usize::from(test.platform) == number);
+        if json {
+            let tests: Vec<&str> = tests.map(|test| test.name.as_str()).collect();
+            writeln!(
+                out,
+                "{}",
+                serde_json::json!({"platform": platform.name, "pools": pools, "tests": tests})
+            )?;
+            continue;
+        }
+        let tests: Vec<_> = tests.collect();
+        writeln!(out, "{}: {} tests on {}", printable(&platform.name), tests.len(), pools.join(", "))?;
+        for test in tests {
+            writeln!(out, "    {}", printable(&test.name))?;
+        }
+    }
+    out.flush()?;
+    Ok(ExitStatus::Passed)
+}

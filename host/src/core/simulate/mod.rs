@@ -1,0 +1,544 @@
+//! A run in virtual time: the very coordinator and the very policies, on machines that start slowly, fail and die.
+//!
+//! Time jumps from event to event, so a night on a thousand machines takes a second. Everything random comes from the seed
+//! of the [`World`]: the same seed makes the same run.
+
+mod cpu;
+mod workload;
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use atex_plugin_api::model::Facts;
+
+use super::chain::Chain;
+use super::config::{Config, Misfit, TestPlan};
+use super::coordinator::Coordinator;
+use super::event::{Action, Command, Event, ExecutionId, LeaseId, Ms, Outcome, Refusal, Shutdown, TestId};
+use super::hash::{Map, mix};
+use super::verdict::Verdict;
+
+pub use cpu::cpu_time;
+pub use workload::{Durations, Synthetic, SyntheticTest, bound};
+
+/// Time that a machine takes to go away, and a test to be cancelled.
+const MOMENT: Ms = 1_000;
+
+/// What is true of a test, and what policies can only guess.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Truth {
+    /// How long a run of it takes.
+    pub real: Ms,
+    /// How many of its first runs fail.
+    pub fails: u16,
+}
+
+/// The machines and their faults; rates are in 1/1000.
+#[derive(Debug, Clone)]
+pub struct World {
+    pub seed: u64,
+    /// From a reservation to the machine.
+    pub startup: Ms,
+    /// From the machine to its first test.
+    pub setup: Ms,
+    pub reserve_failures: u64,
+    pub setup_failures: u64,
+    pub release_failures: u64,
+    /// Machines that die within [`life`](Self::life) after they came up.
+    pub deaths: u64,
+    pub life: Ms,
+    /// Facts of the machines, one after the other.
+    pub facts: Vec<Arc<Facts>>,
+    /// When somebody stops the run, and how.
+    pub stops: Vec<(Ms, Shutdown)>,
+}
+
+impl Default for World {
+    /// Machines that take a minute to come up, all alike, without faults.
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            startup: 60_000,
+            setup: 0,
+            reserve_failures: 0,
+            setup_failures: 0,
+            release_failures: 0,
+            deaths: 0,
+            life: 3_600_000,
+            facts: vec![Arc::new(Facts::new())],
+            stops: vec![],
+        }
+    }
+}
+
+/// A chain with its tests registered, and what its policies asked for then.
+#[derive(Debug)]
+pub struct Ready {
+    pub chain: Chain,
+    pub commands: Vec<(u16, Command)>,
+}
+
+/// Sees everything that goes on, and may meddle with answers.
+pub trait Observer {
+    /// The coordinator is about to get an event.
+    fn event(&mut self, _now: Ms, _event: &Event) {}
+    /// The coordinator wants something done.
+    fn action(&mut self, _now: Ms, _action: &Action) {}
+    /// Something that happens beside all else, after the event before.
+    fn intrude(&mut self) -> Option<Event> {
+        None
+    }
+    /// When an answer arrives: after these delays, so never, once or twice.
+    fn deliveries(&mut self, _answer: &Event) -> [Option<Ms>; 2] {
+        [Some(0), None]
+    }
+}
+
+/// Nobody looks.
+impl Observer for () {}
+
+/// How a simulated run went.
+#[derive(Debug, Clone, Default)]
+pub struct Outcomes {
+    /// When it was done.
+    pub makespan: Ms,
+    /// It came to its end.
+    pub done: bool,
+    /// Leases that may hold something at the end.
+    pub uncertain: u32,
+    /// By test; `None` only if it did not come to its end.
+    pub verdicts: Vec<Option<Verdict>>,
+    pub runs: u64,
+    pub events: u64,
+    pub decisions: u64,
+    /// Machines that came into being, and the most that were held at once.
+    pub machines: u32,
+    pub peak: u32,
+    /// Slot time spent with running tests, and slot time of machines that were held.
+    pub busy: u128,
+    pub held: u128,
+    /// The test whose run ended last.
+    pub last_test: Option<TestId>,
+    /// A number that stands for the whole schedule.
+    pub schedule: u64,
+    /// CPU time of the whole simulation, policies included.
+    pub cpu: Duration,
+}
+
+impl Outcomes {
+    /// Tests with a verdict.
+    pub fn verdict_count(&self) -> usize {
+        self.verdicts.iter().flatten().count()
+    }
+
+    /// The share of the machines' time that was used, 0 to 1.
+    pub fn utilisation(&self) -> f64 {
+        if self.held == 0 { 0.0 } else { self.busy as f64 / self.held as f64 }
+    }
+}
+
+/// Runs `tests` to the end.
+///
+/// # Errors
+///
+/// If parts of the configuration do not fit together.
+pub fn simulate(
+    config: Config,
+    tests: &[TestPlan],
+    truths: &[Truth],
+    chains: &mut [Ready],
+    world: &World,
+    observer: &mut dyn Observer,
+) -> Result<Outcomes, Misfit> {
+    let started = cpu_time();
+    let slots = config.pools.iter().map(|pool| pool.slots).collect();
+    let coordinator = Coordinator::new(config, tests)?;
+    let mut simulation = Simulation {
+        coordinator,
+        tests,
+        truths,
+        chains,
+        world,
+        observer,
+        slots,
+        queue: BinaryHeap::new(),
+        local: VecDeque::new(),
+        machines: Map::default(),
+        executions: Map::default(),
+        sequence: 0,
+        now: 0,
+        out: Outcomes { verdicts: vec![None; tests.len()], ..Outcomes::default() },
+        status: [Arc::from("pass"), Arc::from("fail")],
+    };
+    simulation.run();
+    let mut out = simulation.out;
+    out.cpu = cpu_time().saturating_sub(started);
+    Ok(out)
+}
+
+/// Something that will happen.
+#[derive(Debug)]
+enum Thing {
+    /// The coordinator hears of something.
+    Hear(Event),
+    /// A reservation comes to its end.
+    Resolve(LeaseId),
+    /// A set-up comes to its end.
+    Prepared(LeaseId, u32),
+    /// An execution comes to its end.
+    End(ExecutionId),
+    /// A machine dies.
+    Die(LeaseId),
+    /// A machine goes away.
+    Vanish(LeaseId),
+}
+
+/// In the order of time, then of planning.
+#[derive(Debug)]
+struct Planned(Ms, u64, Thing);
+
+impl PartialEq for Planned {
+    fn eq(&self, other: &Self) -> bool {
+        (self.0, self.1) == (other.0, other.1)
+    }
+}
+impl Eq for Planned {}
+impl PartialOrd for Planned {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Planned {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.0, self.1).cmp(&(other.0, other.1))
+    }
+}
+
+/// A machine of the simulated provider.
+#[derive(Debug, Default)]
+struct Machine {
+    slots: u16,
+    /// The reservation was aborted before it came to its end.
+    aborted: bool,
+    /// Since when there is a machine.
+    since: Option<Ms>,
+    dead: bool,
+    executions: Vec<ExecutionId>,
+}
+
+/// A test under way.
+#[derive(Debug, Clone, Copy)]
+struct Execution {
+    lease: LeaseId,
+    test: TestId,
+    started: Ms,
+    claim: u16,
+    attempt: u16,
+}
+
+struct Simulation<'a> {
+    coordinator: Coordinator,
+    tests: &'a [TestPlan],
+    truths: &'a [Truth],
+    chains: &'a mut [Ready],
+    world: &'a World,
+    observer: &'a mut dyn Observer,
+    slots: Vec<u16>,
+    queue: BinaryHeap<Reverse<Planned>>,
+    /// What is heard at once.
+    local: VecDeque<Event>,
+    machines: Map<LeaseId, Machine>,
+    /// Executions under way.
+    executions: Map<ExecutionId, Execution>,
+    sequence: u64,
+    now: Ms,
+    out: Outcomes,
+    status: [Arc<str>; 2],
+}
+
+impl Simulation<'_> {
+    fn run(&mut self) {
+        for &(at, level) in &self.world.stops {
+            self.plan(at, Thing::Hear(Event::Stop { level, signal: 2 }));
+        }
+        for (number, ready) in self.chains.iter_mut().enumerate() {
+            let commands = std::mem::take(&mut ready.commands);
+            self.local.push_back(Event::Commands { chain: number as u16, commands });
+        }
+        self.local.push_back(Event::Tick);
+        let mut actions = vec![];
+        while !self.out.done {
+            let Some(event) = self.next_event() else { break };
+            self.out.events += 1;
+            if self.out.events > 1_000_000 + self.tests.len() as u64 * 200 {
+                break;
+            }
+            self.observer.event(self.now, &event);
+            self.coordinator.step(self.now, event, &mut actions);
+            for action in actions.drain(..) {
+                self.observer.action(self.now, &action);
+                self.act(action);
+            }
+            self.local.extend(self.observer.intrude());
+        }
+        self.out.makespan = self.now;
+        self.out.decisions = self.coordinator.decisions();
+        for machine in self.machines.values() {
+            if let Some(since) = machine.since {
+                self.out.held += u128::from(self.now - since) * u128::from(machine.slots);
+            }
+        }
+    }
+
+    /// The next event for the coordinator, `None` if nothing will ever happen again.
+    fn next_event(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.local.pop_front() {
+                return Some(event);
+            }
+            let due = self.coordinator.next_deadline();
+            match self.queue.peek() {
+                Some(Reverse(planned)) if due.is_none_or(|due| planned.0 <= due) => {
+                    let Reverse(Planned(at, _, thing)) = self.queue.pop()?;
+                    self.now = self.now.max(at);
+                    if let Some(event) = self.happen(thing) {
+                        return Some(event);
+                    }
+                }
+                _ => {
+                    self.now = self.now.max(due?);
+                    return Some(Event::Tick);
+                }
+            }
+        }
+    }
+
+    fn plan(&mut self, at: Ms, thing: Thing) {
+        self.sequence += 1;
+        self.queue.push(Reverse(Planned(at, self.sequence, thing)));
+    }
+
+    /// An answer reaches the coordinator, if nothing meddles with it.
+    fn answer(&mut self, after: Ms, event: &Event) {
+        for delay in self.observer.deliveries(event).into_iter().flatten() {
+            if after + delay == 0 {
+                self.local.push_back(event.clone());
+            } else {
+                self.plan(self.now + after + delay, Thing::Hear(event.clone()));
+            }
+        }
+    }
+
+    /// A roll of dice with 1000 sides.
+    fn roll(&self, salt: u64) -> u64 {
+        mix(self.world.seed ^ mix(self.sequence.wrapping_mul(31) ^ (salt << 40))) % 1000
+    }
+
+    fn happen(&mut self, thing: Thing) -> Option<Event> {
+        match thing {
+            Thing::Hear(event) => return Some(event),
+            Thing::Resolve(lease) => self.resolve(lease),
+            Thing::Prepared(lease, setup) => {
+                let works =
+                    self.machines.get(&lease).is_some_and(|machine| machine.since.is_some() && !machine.dead);
+                if works && self.roll(2) >= self.world.setup_failures {
+                    self.answer(0, &Event::SetUp { lease, setup });
+                } else if works {
+                    self.answer(0, &Event::SetupFailed { lease, setup });
+                }
+            }
+            Thing::End(execution) => self.end(execution),
+            Thing::Die(lease) => self.die(lease),
+            Thing::Vanish(lease) => self.vanish(lease),
+        }
+        None
+    }
+
+    fn resolve(&mut self, lease: LeaseId) {
+        let fails = self.roll(1) < self.world.reserve_failures;
+        let Some(machine) = self.machines.get_mut(&lease).filter(|machine| !machine.aborted) else { return };
+        if fails {
+            self.answer(0, &Event::ReserveFailed { lease, refusal: Refusal::Failed, certain: true });
+            return;
+        }
+        machine.since = Some(self.now);
+        self.out.machines += 1;
+        self.answer(0, &Event::Reserved { lease, expires: None });
+        if self.roll(3) < self.world.deaths {
+            let life = mix(self.world.seed ^ mix(u64::from(lease) + 77)) % self.world.life.max(1);
+            self.plan(self.now + life, Thing::Die(lease));
+        }
+    }
+
+    fn die(&mut self, lease: LeaseId) {
+        let Some(machine) = self.machines.get_mut(&lease) else { return };
+        if machine.since.is_none() || machine.dead {
+            return;
+        }
+        machine.dead = true;
+        for execution in std::mem::take(&mut machine.executions) {
+            self.stop_execution(execution);
+        }
+        self.answer(0, &Event::Lost { lease });
+    }
+
+    fn vanish(&mut self, lease: LeaseId) {
+        if self.roll(4) < self.world.release_failures {
+            self.answer(0, &Event::ReleaseFailed { lease });
+            return;
+        }
+        if let Some(machine) = self.machines.get_mut(&lease) {
+            if let Some(since) = machine.since.take() {
+                self.out.held += u128::from(self.now - since) * u128::from(machine.slots);
+            }
+        }
+        self.answer(0, &Event::Released { lease });
+    }
+
+    /// An execution is over; `None` if it was before.
+    fn stop_execution(&mut self, number: ExecutionId) -> Option<Execution> {
+        let execution = self.executions.remove(&number)?;
+        self.out.busy += u128::from(self.now - execution.started) * u128::from(execution.claim);
+        if let Some(machine) = self.machines.get_mut(&execution.lease) {
+            machine.executions.retain(|&other| other != number);
+        }
+        Some(execution)
+    }
+
+    fn end(&mut self, number: ExecutionId) {
+        let Some(Execution { test, attempt, .. }) = self.stop_execution(number) else { return };
+        self.out.last_test = Some(test);
+        let (Some(plan), Some(truth)) = (self.tests.get(test as usize), self.truths.get(test as usize))
+        else {
+            return;
+        };
+        let failed = attempt < truth.fails;
+        let outcome = match (truth.real > plan.limit, failed) {
+            (true, _) => Outcome::TimedOut,
+            (false, true) => Outcome::Failed,
+            (false, false) => Outcome::Passed,
+        };
+        let [pass, fail] = &self.status;
+        let status = if outcome == Outcome::Passed { pass.clone() } else { fail.clone() };
+        self.answer(0, &Event::Finished { execution: number, outcome, exit: failed.into(), status });
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Reserve { lease, pool, .. } => {
+                let slots = self.slots.get(usize::from(pool)).copied().unwrap_or(1);
+                self.machines.insert(lease, Machine { slots, ..Machine::default() });
+                self.out.peak = self.out.peak.max(self.coordinator.held());
+                self.plan(self.now + self.world.startup, Thing::Resolve(lease));
+            }
+            Action::Abort { lease } => self.abort(lease),
+            Action::Confirm { lease } => {
+                // Whoever looks also ends what he finds.
+                self.plan(self.now + 10 * MOMENT, Thing::Vanish(lease));
+            }
+            Action::Setup { lease, setup, .. } => self.set_up(lease, setup),
+            Action::Renew { lease } => self.answer(MOMENT, &Event::RenewFailed { lease }),
+            Action::Release { lease, .. } => self.release(lease),
+            Action::Run { lease, execution, test, attempt, .. } => {
+                self.start(lease, execution, test, attempt)
+            }
+            Action::Cancel { execution } => {
+                if self.stop_execution(execution).is_some() {
+                    self.answer(MOMENT, &Event::Cancelled { execution });
+                }
+            }
+            Action::Verdict { test, verdict } => {
+                if let Some(slot) = self.out.verdicts.get_mut(test as usize) {
+                    *slot = Some(verdict);
+                }
+            }
+            Action::Done { uncertain } => (self.out.done, self.out.uncertain) = (true, uncertain),
+            Action::Trouble(_) => {}
+            question => self.consult(question),
+        }
+    }
+
+    /// Puts a question to the policies; they answer at once.
+    fn consult(&mut self, question: Action) {
+        let answer = match question {
+            Action::Kind { chain, kind } => {
+                if let Some(ready) = self.chains.get_mut(usize::from(chain)) {
+                    ready.chain.kind(&kind);
+                }
+                return;
+            }
+            Action::Rank { chain, ask, kinds, tests } => {
+                let Some(ready) = self.chains.get_mut(usize::from(chain)) else { return };
+                let ranks = ready.chain.rank(&kinds, &tests);
+                Event::Ranked { ask, ranks: ranks.ranks, differ: ranks.differ }
+            }
+            Action::Ask { chain, lease, ask, question } => {
+                let Some(ready) = self.chains.get_mut(usize::from(chain)) else { return };
+                Event::Preferred { lease, ask, wishes: ready.chain.prefer(&question) }
+            }
+            Action::Judge { chain, execution, run } => {
+                let Some(ready) = self.chains.get_mut(usize::from(chain)) else { return };
+                Event::Judged { execution, judgement: ready.chain.judge(&run) }
+            }
+            Action::Note { chain, now, note } => {
+                let Some(ready) = self.chains.get_mut(usize::from(chain)) else { return };
+                let commands = ready.chain.note(now, &note);
+                if commands.is_empty() {
+                    return;
+                }
+                Event::Commands { chain, commands }
+            }
+            _ => return,
+        };
+        for delay in self.observer.deliveries(&answer).into_iter().flatten() {
+            if delay == 0 {
+                // The common case: no copy of a big answer.
+                self.local.push_back(answer);
+                return;
+            }
+            self.plan(self.now + delay, Thing::Hear(answer.clone()));
+        }
+    }
+
+    fn abort(&mut self, lease: LeaseId) {
+        let Some(machine) = self.machines.get_mut(&lease) else { return };
+        if machine.since.is_none() && !std::mem::replace(&mut machine.aborted, true) {
+            self.answer(MOMENT, &Event::ReserveFailed { lease, refusal: Refusal::Failed, certain: true });
+        }
+    }
+
+    fn set_up(&mut self, lease: LeaseId, setup: u32) {
+        let facts = self.world.facts.get(lease as usize % self.world.facts.len().max(1)).cloned();
+        if let Some(facts) = facts {
+            self.answer(0, &Event::Identified { lease, facts });
+        }
+        self.plan(self.now + self.world.setup, Thing::Prepared(lease, setup));
+    }
+
+    fn release(&mut self, lease: LeaseId) {
+        let executions = self.machines.get_mut(&lease).map(|machine| std::mem::take(&mut machine.executions));
+        for execution in executions.unwrap_or_default() {
+            self.stop_execution(execution);
+        }
+        self.plan(self.now + MOMENT, Thing::Vanish(lease));
+    }
+
+    fn start(&mut self, lease: LeaseId, execution: ExecutionId, test: TestId, attempt: u16) {
+        self.out.runs += 1;
+        self.out.schedule = mix(self.out.schedule ^ self.now ^ (u64::from(lease) << 32) ^ u64::from(test));
+        let (Some(plan), Some(truth)) = (self.tests.get(test as usize), self.truths.get(test as usize))
+        else {
+            return;
+        };
+        let Some(machine) = self.machines.get_mut(&lease) else { return };
+        if machine.dead || machine.since.is_none() {
+            return; // nobody answers
+        }
+        machine.executions.push(execution);
+        let claim = plan.claim.min(machine.slots);
+        self.executions.insert(execution, Execution { lease, test, started: self.now, claim, attempt });
+        self.plan(self.now + truth.real.min(plan.limit), Thing::End(execution));
+    }
+}

@@ -1,0 +1,171 @@
+//! Calls of provisioners, each on a thread of its own.
+//!
+//! A call may take hours or never return; nobody waits for its thread. The answer is an [`Input`] of the main loop, however
+//! late; the coordinator's deadlines decide when it has been waited for long enough. A thread that never returns is left
+//! behind when the process ends.
+
+use std::{fmt, sync::mpsc::Sender, thread, time::Duration};
+
+use atex_plugin_api::{Capabilities, ErrorKind, Held, Lease, host_side::Cancel};
+
+use crate::{
+    core::event::{LeaseId, Refusal},
+    plugin::{Call, CallError, NoAnswer, Provisioner, STACK_BYTES, within},
+};
+
+use super::input::{Input, Returned};
+
+/// Pause between two looks at whether a lease in doubt exists.
+const CONFIRM_PAUSE: Duration = Duration::from_secs(20);
+/// `list`, `abort` and `renew` (plugin-api's contract).
+const SHORT_CALL: Duration = Duration::from_secs(60);
+
+/// Why a call gave nothing.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Plugin(CallError),
+    /// The call could not be made, or did not return in time.
+    NoAnswer {
+        what: &'static str,
+        why: NoAnswer,
+    },
+}
+
+impl Failure {
+    /// Whether it is certain that a failed `reserve` left nothing behind. Not so after a panic, nor when its answer made no
+    /// sense: the library calls such answers failures that cannot be retried.
+    pub(crate) fn is_certain(&self) -> bool {
+        match self {
+            Self::Plugin(error) => {
+                error.error.kind() != ErrorKind::Panic
+                    && (error.error.kind() != ErrorKind::Other || error.error.is_retryable())
+            }
+            Self::NoAnswer { why, .. } => matches!(why, NoAnswer::Thread(_)),
+        }
+    }
+
+    /// What the coordinator makes of it.
+    pub(crate) fn refusal(&self) -> Refusal {
+        match self {
+            Self::Plugin(error) => Refusal::from(&error.error),
+            Self::NoAnswer { .. } => Refusal::Failed,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plugin(error) => error.fmt(f),
+            Self::NoAnswer { what, why } => write!(f, "cannot {what}: {why}"),
+        }
+    }
+}
+
+/// Makes calls and sends their answers to the main loop.
+#[derive(Debug, Clone)]
+pub(crate) struct Calls {
+    inbox: Sender<Input>,
+}
+
+impl Calls {
+    pub(crate) fn new(inbox: Sender<Input>) -> Self {
+        Self { inbox }
+    }
+
+    /// Asks for a machine. The answer is [`Returned::Reserve`], however late.
+    pub(crate) fn reserve(&self, number: LeaseId, to: &Provisioner, lease: Lease, cancel: Cancel) {
+        let to = to.clone();
+        self.spawn("reserve", number, Returned::Reserve, move || {
+            to.reserve(&lease, &Call::new(cancel)).map(Box::new).map_err(Failure::Plugin)
+        });
+    }
+
+    /// Gives a machine back. The answer is [`Returned::Release`].
+    pub(crate) fn release(&self, number: LeaseId, to: &Provisioner, machine: String, limit: Duration) {
+        let to = to.clone();
+        self.spawn("release", number, Returned::Release, move || {
+            in_time("release", limit, move || to.release(&machine, &Call::within(limit)))
+        });
+    }
+
+    /// Tells the plugin that a reservation is not wanted any more; its own call was cancelled before.
+    pub(crate) fn abort(&self, number: LeaseId, to: &Provisioner, lease: String) {
+        let to = to.clone();
+        self.spawn("abort", number, Returned::Abort, move || {
+            in_time("abort", SHORT_CALL, move || to.abort(&lease, &Call::within(SHORT_CALL)))
+        });
+    }
+
+    /// Asks to keep a machine for `lifetime` from now. The answer is [`Returned::Renew`].
+    pub(crate) fn renew(&self, number: LeaseId, to: &Provisioner, machine: String, lifetime: Duration) {
+        let to = to.clone();
+        self.spawn("renew", number, Returned::Renew, move || {
+            in_time("renew", SHORT_CALL, move || to.renew(&machine, lifetime, &Call::within(SHORT_CALL)))
+        });
+    }
+
+    /// Looks, until the settle time is over, whether anything bears the lease's mark, and gives that back. The answer is
+    /// [`Returned::Confirm`].
+    pub(crate) fn confirm(&self, number: LeaseId, to: &Provisioner, lease: Lease) {
+        let to = to.clone();
+        let answer = |gone: Result<bool, Failure>| Returned::Confirm(gone.unwrap_or(false));
+        self.spawn("confirm", number, answer, move || {
+            Ok(to.capabilities().has(Capabilities::LIST) && until_absent(&to, &lease))
+        });
+    }
+
+    fn spawn<T: 'static>(
+        &self,
+        call: &'static str,
+        number: LeaseId,
+        answer: impl Fn(Result<T, Failure>) -> Returned + Send + Copy + 'static,
+        run: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+    ) {
+        let inbox = self.inbox.clone();
+        let thread = thread::Builder::new().name(format!("{call} {number}")).stack_size(STACK_BYTES).spawn(
+            move || {
+                // If nobody listens any more, the run is over.
+                let _over = inbox.send(Input::Call(number, answer(run())));
+            },
+        );
+        if let Err(error) = thread {
+            let failure = Failure::NoAnswer { what: call, why: NoAnswer::Thread(error) };
+            let _over = self.inbox.send(Input::Call(number, answer(Err(failure))));
+        }
+    }
+}
+
+fn in_time<T: Send + 'static>(
+    what: &'static str,
+    limit: Duration,
+    call: impl FnOnce() -> Result<T, CallError> + Send + 'static,
+) -> Result<T, Failure> {
+    match within(limit, what.to_owned(), call) {
+        Ok(answer) => answer.map_err(Failure::Plugin),
+        Err(why) => Err(Failure::NoAnswer { what, why }),
+    }
+}
+
+fn until_absent(provisioner: &Provisioner, lease: &Lease) -> bool {
+    let settled = Cancel::after(provisioner.settle());
+    loop {
+        let last_look = settled.cancelled();
+        let absent = provisioner.list(&lease.owner, &Call::within(SHORT_CALL)).is_ok_and(|held| {
+            let ours: Vec<Held> = held.into_iter().filter(|held| held.mark == lease.mark()).collect();
+            release_all(provisioner, &ours);
+            ours.is_empty()
+        });
+        if last_look {
+            return absent;
+        }
+        settled.wait(CONFIRM_PAUSE);
+    }
+}
+
+fn release_all(provisioner: &Provisioner, held: &[Held]) {
+    for held in held {
+        // If that fails, the next look finds it again.
+        let _failed = provisioner.release(&held.id, &Call::within(SHORT_CALL));
+    }
+}

@@ -1,0 +1,82 @@
+//! What the engine writes down, and for whom it wakes the readers.
+//!
+//! A ledger that cannot be written refuses the reservation. A journal that cannot be written is told once; the run goes on,
+//! reporters get what was written, and the run cannot be resumed.
+
+use std::{
+    sync::mpsc::SyncSender,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use crate::store::{Entry, Journal, Ledger, LedgerError, Record, What};
+
+/// Unix time in milliseconds.
+pub(crate) fn unix_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Journal and ledger of one run.
+#[derive(Debug)]
+pub(crate) struct Chronicle {
+    journal: Journal,
+    ledger: Ledger,
+    /// Told that the journal has grown; each holds at most one message, which is enough.
+    readers: Vec<SyncSender<()>>,
+    broken: bool,
+    to_sync: bool,
+}
+
+impl Chronicle {
+    pub(crate) fn new(journal: Journal, ledger: Ledger, readers: Vec<SyncSender<()>>) -> Self {
+        Self { journal, ledger, readers, broken: false, to_sync: false }
+    }
+
+    /// Appends to the journal.
+    pub(crate) fn tell(&mut self, what: What) {
+        self.to_sync |= matches!(what, What::Verdict { .. } | What::Ended(_));
+        if self.broken {
+            return;
+        }
+        if let Err(error) = self.journal.append(&Record { at: unix_ms(), what }) {
+            self.broken = true;
+            tracing::error!("cannot write the journal: {error}: the run goes on and cannot be resumed");
+        }
+    }
+
+    /// Appends to the ledger, synced. After an error nothing of what the entry announces may be done.
+    pub(crate) fn write_down(&mut self, lease: &str, entry: Entry) -> Result<(), LedgerError> {
+        self.ledger.write(lease, entry)
+    }
+
+    /// Once per turn of the main loop: verdicts survive a power cut from here on, and readers are woken.
+    pub(crate) fn turn(&mut self) {
+        if std::mem::take(&mut self.to_sync)
+            && !self.broken
+            && let Err(error) = self.journal.sync()
+        {
+            self.broken = true;
+            tracing::error!("cannot sync the journal: {error}: the run goes on and cannot be resumed");
+        }
+        for reader in &self.readers {
+            // Full: it is awake already. Gone: it gave up.
+            let _awake_or_gone = reader.try_send(());
+        }
+    }
+
+    /// Whether everything that happened is in the journal.
+    pub(crate) fn is_complete(&self) -> bool {
+        !self.broken
+    }
+
+    /// Leases that may still hold something.
+    pub(crate) fn open_leases(&self) -> usize {
+        self.ledger.open_leases().count()
+    }
+
+    /// Removes the ledger if nothing is held any more.
+    pub(crate) fn close(self) -> Result<(), LedgerError> {
+        self.ledger.close()
+    }
+}

@@ -1,0 +1,104 @@
+//! The engine's half of a machine: what was asked for, what came, and the worker that is connected to it.
+//!
+//! The coordinator decides what happens to a machine; here is only what it takes to carry that out: which thread to tell, which
+//! id to release, which file to write to first.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use atex_plugin_api::{Facts, Lease, Machine as Loan, host_side::Cancel};
+
+use crate::{
+    core::event::{LeaseId, PlatformId, PoolId},
+    executor::{Handle, spec::Site},
+    fmf::context::{Context, Outcome, Rule},
+};
+
+/// All machines of the run that are not gone.
+pub(super) type Machines = BTreeMap<LeaseId, Machine>;
+
+/// One lease and what became of it.
+#[derive(Debug)]
+pub(super) struct Machine {
+    pub(super) lease: Lease,
+    pub(super) pool: PoolId,
+    /// The platform it is set up for, or is to be.
+    pub(super) platform: PlatformId,
+    /// Ends the call of `reserve`.
+    pub(super) cancel: Cancel,
+    /// What the provisioner handed out.
+    pub(super) loan: Option<Loan>,
+    pub(super) worker: Link,
+    /// Number of the set-up that is under way, or was the last one.
+    pub(super) setup: u32,
+    pub(super) facts: Facts,
+    pub(super) spoilt: bool,
+}
+
+/// The way to a machine.
+#[derive(Debug)]
+pub(super) enum Link {
+    /// Nobody is connected, and nobody tries to.
+    None,
+    /// A worker tries to connect; what is to be done first when it succeeds.
+    Connecting(Handle, Arc<Site>),
+    Up(Handle),
+    /// It is being cleaned and left.
+    HandingBack(Handle),
+}
+
+impl Machine {
+    pub(super) fn new(lease: Lease, pool: PoolId, platform: PlatformId, cancel: Cancel) -> Self {
+        Self {
+            lease,
+            pool,
+            platform,
+            cancel,
+            loan: None,
+            worker: Link::None,
+            setup: 0,
+            facts: Facts::new(),
+            spoilt: false,
+        }
+    }
+
+    /// The provisioner's name for it; empty before there is one.
+    pub(super) fn id(&self) -> &str {
+        self.loan.as_ref().map_or("", |loan| &loan.id)
+    }
+}
+
+/// The first fact that a platform asks for and the machine does not have, told as a sentence; what the machine does not know
+/// about itself counts as not having it.
+pub(super) fn misfit(require: &BTreeMap<String, String>, facts: &Facts) -> Option<String> {
+    require.iter().find_map(|(name, wanted)| {
+        let Some(found) = facts.get(name) else {
+            return Some(format!("{name} should be {wanted}, and the machine does not tell its {name}"));
+        };
+        (!matches(name, found, wanted)).then(|| format!("{name} should be {wanted}, and is {found}"))
+    })
+}
+
+/// Whether a fact is what is wanted, as `name == wanted` of FMF decides: `rhel-9` takes every `rhel-9.x`, `a, b` takes both.
+fn matches(name: &str, found: &str, wanted: &str) -> bool {
+    let Ok(rule) = Rule::parse(&format!("{name} == {wanted}")) else { return false };
+    let mut context = Context::new();
+    context.add(name, found);
+    matches!(context.decide(&rule), Ok(Outcome::True))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_are_compared_by_the_rules_of_fmf() {
+        let facts = Facts::from([("distro".into(), "rhel-9.6".into()), ("arch".into(), "x86_64".into())]);
+        let check =
+            |name: &str, wanted: &str| misfit(&BTreeMap::from([(name.into(), wanted.into())]), &facts);
+        assert_eq!(check("distro", "rhel-9"), None);
+        assert_eq!(check("distro", "rhel-9.6"), None);
+        assert_eq!(check("distro", "rhel-10").unwrap(), "distro should be rhel-10, and is rhel-9.6");
+        assert_eq!(check("arch", "x86_64"), None);
+        assert!(check("cpus", "4").unwrap().contains("does not tell its cpus"));
+    }
+}

@@ -1,0 +1,248 @@
+//! Carries out what the coordinator decides.
+//!
+//! The main loop takes one [`Input`] at a time, turns it into an event of the coordinator, and carries out the actions that
+//! come back: calls of provisioners ([`calls`]), orders to machines ([`machines`]), questions to policies ([`policies`]),
+//! records in ledger and journal ([`chronicle`]). It decides nothing by itself but what is a matter of I/O: an intent that
+//! cannot be written down is a refused reservation, a machine whose facts do not fit its platform is a failed set-up.
+//!
+//! **Invariant:** an action takes effect only after what announces it is written down: a reservation after its intent in the
+//! ledger was synced, an execution after its record stands in the journal.
+
+mod actions;
+mod calls;
+mod chronicle;
+mod events;
+mod input;
+mod job;
+mod machines;
+mod own_thread;
+mod policies;
+mod signals;
+mod tally;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    time::{Duration, Instant},
+};
+
+pub(crate) use chronicle::{Chronicle, unix_ms};
+pub(crate) use input::Input;
+pub(crate) use job::{Job, Platform, Pool, Test};
+pub(crate) use own_thread::{CALL_LIMIT, OwnThread};
+use tally::Tally;
+
+use crate::core::{
+    Coordinator,
+    config::Misfit,
+    event::{Action, Event, ExecutionId, LeaseId, Ms, Shutdown, TestId},
+};
+use crate::store::Class;
+
+use self::{calls::Calls, machines::Machines, policies::Policies};
+
+/// Inputs that are handled before readers are woken and verdicts synced.
+const BATCH: usize = 256;
+
+/// Why a run could not begin.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    #[error("the run does not fit together: {0}")]
+    Misfit(#[from] Misfit),
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// The main loop and everything it owns.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    job: Job,
+    coordinator: Coordinator,
+    policies: Policies,
+    calls: Calls,
+    machines: Machines,
+    executions: HashMap<ExecutionId, Running>,
+    /// Of executions that are over, until their test has its verdict.
+    classes: HashMap<ExecutionId, Class>,
+    chronicle: Chronicle,
+    tally: Tally,
+    inbox: Receiver<Input>,
+    /// For workers and calls.
+    sender: Sender<Input>,
+    /// Events that the carrying out of actions gave.
+    pending: VecDeque<Event>,
+    began: Instant,
+    signals: u32,
+    /// Set by the last action of all.
+    over: bool,
+    reporters_left: Vec<String>,
+}
+
+/// An execution that is under way, or waits to be judged.
+#[derive(Debug, Clone, Copy)]
+struct Running {
+    test: TestId,
+    lease: LeaseId,
+    attempt: u16,
+}
+
+/// The two ends of the main loop's inbox, made before there is a loop: reporters are started first.
+pub(crate) fn inbox() -> (Sender<Input>, Receiver<Input>) {
+    mpsc::channel()
+}
+
+impl Engine {
+    /// Starts the threads of policies and signals. `reporters`: names of those who will send [`Input::ReporterDone`].
+    pub(crate) fn start(
+        mut job: Job,
+        chronicle: Chronicle,
+        reporters: Vec<String>,
+        (sender, inbox): (Sender<Input>, Receiver<Input>),
+    ) -> Result<Self, StartError> {
+        signals::start(sender.clone())?;
+        let coordinator = Coordinator::new(job.config.clone(), &job.plans)?;
+        let chains = std::mem::take(&mut job.chains);
+        let policies = Policies::start(chains, &job.policy_names, &sender)?;
+        let tally = Tally::new(job.tests.len(), job.strict);
+        Ok(Self {
+            job,
+            coordinator,
+            policies,
+            calls: Calls::new(sender.clone()),
+            machines: Machines::new(),
+            executions: HashMap::new(),
+            classes: HashMap::new(),
+            chronicle,
+            tally,
+            inbox,
+            sender,
+            pending: VecDeque::new(),
+            began: Instant::now(),
+            signals: 0,
+            over: false,
+            reporters_left: reporters,
+        })
+    }
+
+    /// Runs all tests, then waits for the reporters.
+    pub(crate) fn run(mut self, first: Vec<Event>, finish_timeout: Duration) -> Tally {
+        self.feed(Event::Tick);
+        for event in first {
+            self.feed(event);
+        }
+        while !self.over {
+            let deadline = self.coordinator.next_deadline();
+            self.turn(deadline);
+        }
+        self.end(finish_timeout)
+    }
+
+    /// Waits for one input, handles it and what else is there.
+    fn turn(&mut self, deadline: Option<Ms>) {
+        self.chronicle.turn();
+        match self.receive(deadline) {
+            Some(input) => self.on(input),
+            None => self.feed(Event::Tick),
+        }
+        for _ in 0..BATCH {
+            match self.inbox.try_recv() {
+                Ok(input) => self.on(input),
+                Err(_) => break,
+            }
+        }
+    }
+
+    /// `None`: the deadline has come first.
+    fn receive(&self, deadline: Option<Ms>) -> Option<Input> {
+        // We hold a sender ourselves, so the channel cannot be closed.
+        let Some(deadline) = deadline else { return self.inbox.recv().ok() };
+        let left = Duration::from_millis(deadline.saturating_sub(self.now()));
+        match self.inbox.recv_timeout(left) {
+            Ok(input) => Some(input),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
+        }
+    }
+
+    fn now(&self) -> Ms {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(Ms::MAX)
+    }
+
+    /// One step of the coordinator, and all that follows from it.
+    fn feed(&mut self, event: Event) {
+        self.pending.push_back(event);
+        let mut actions: Vec<Action> = Vec::new();
+        while let Some(event) = self.pending.pop_front() {
+            let now = self.now();
+            self.coordinator.step(now, event, &mut actions);
+            for action in actions.drain(..) {
+                self.carry_out(action);
+            }
+        }
+    }
+
+    fn on(&mut self, input: Input) {
+        match input {
+            Input::Machine(lease, report) => self.on_report(lease, report),
+            Input::Call(lease, returned) => self.on_returned(lease, returned),
+            Input::Policies(event) => self.feed(event),
+            Input::PolicyFault(text) => self.warn(text),
+            Input::Signal(signal) => self.on_signal(signal),
+            Input::ReporterDone { reporter, problem } => self.on_reporter_done(&reporter, problem),
+        }
+    }
+
+    fn on_signal(&mut self, signal: i32) {
+        self.signals += 1;
+        let (level, what) = match self.signals {
+            1 => (Shutdown::Finish, "cancelling tests and giving machines back; again to hurry"),
+            2 => (Shutdown::Release, "giving machines back without waiting for tests; again to leave"),
+            _ => (Shutdown::Leave, "leaving; `atex-host gc` finds what is still held"),
+        };
+        self.warn(format!("{}: {what}", signals::name(signal)));
+        self.feed(Event::Stop { level, signal });
+    }
+
+    fn on_reporter_done(&mut self, reporter: &str, problem: Option<String>) {
+        self.reporters_left.retain(|name| name != reporter);
+        if let Some(problem) = problem {
+            self.tally.host_failed();
+            self.warn(problem);
+        }
+    }
+
+    /// Something people should know: into the log and the journal.
+    fn warn(&mut self, text: String) {
+        tracing::warn!("{text}");
+        self.chronicle.tell(crate::store::What::Warning { text });
+    }
+
+    /// The last record, and the wait for those who read it.
+    fn end(mut self, finish_timeout: Duration) -> Tally {
+        let ended = self.tally.ended();
+        self.chronicle.tell(crate::store::What::Ended(ended));
+        self.chronicle.turn();
+        let deadline = Instant::now() + finish_timeout;
+        while !self.reporters_left.is_empty() && self.signals < 3 {
+            match self.inbox.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(Input::ReporterDone { reporter, problem }) => self.on_reporter_done(&reporter, problem),
+                Ok(Input::Signal(_)) => self.signals += 1,
+                Ok(_late) => {}
+                Err(_) => break,
+            }
+        }
+        for reporter in std::mem::take(&mut self.reporters_left) {
+            self.tally.host_failed();
+            tracing::error!(
+                "reporter {reporter} was not through in time; `atex-host report` goes on from where it stopped"
+            );
+        }
+        if !self.chronicle.is_complete() {
+            self.tally.host_failed();
+        }
+        self.tally.still_held(self.chronicle.open_leases());
+        if let Err(error) = self.chronicle.close() {
+            tracing::error!("{error}");
+        }
+        self.tally
+    }
+}

@@ -1,0 +1,114 @@
+//! Chains of policies on threads of their own.
+//!
+//! The coordinator asks by actions and is answered by events; this is the way between. Each chain has one thread, which takes
+//! its questions in order; each policy in it has another one, so that a policy that blocks is left behind alone
+//! ([`OwnThread`](super::own_thread::OwnThread)). What a policy did wrong is told once per kind of fault.
+
+use std::{
+    io,
+    sync::mpsc::{self, Receiver, SendError, Sender},
+    thread,
+};
+
+use crate::core::{
+    Chain, Ranks,
+    event::{Action, ChainId, Event},
+};
+
+use super::input::Input;
+
+/// The way to all chains.
+#[derive(Debug)]
+pub(crate) struct Policies {
+    chains: Vec<Sender<Action>>,
+}
+
+impl Policies {
+    /// Moves each chain to a thread called `policies N`. `names`: of each chain's policies, by position.
+    pub(crate) fn start(
+        chains: Vec<Chain>,
+        names: &[Vec<String>],
+        inbox: &Sender<Input>,
+    ) -> io::Result<Self> {
+        let mut senders = Vec::new();
+        for (number, chain) in chains.into_iter().enumerate() {
+            let (ask, asked) = mpsc::channel();
+            let names = names.get(number).cloned().unwrap_or_default();
+            let desk = Desk { number: number as ChainId, chain, names, inbox: inbox.clone() };
+            thread::Builder::new().name(format!("policies {number}")).spawn(move || desk.serve(&asked))?;
+            senders.push(ask);
+        }
+        Ok(Self { chains: senders })
+    }
+
+    /// Passes a question or a note on to its chain. A chain whose thread is gone does not answer; the coordinator then goes
+    /// on without it when its deadline is over.
+    pub(crate) fn ask(&self, chain: ChainId, action: Action) {
+        if let Some(chain) = self.chains.get(usize::from(chain)) {
+            let _gone = chain.send(action);
+        }
+    }
+}
+
+/// One chain's thread.
+struct Desk {
+    number: ChainId,
+    chain: Chain,
+    names: Vec<String>,
+    inbox: Sender<Input>,
+}
+
+impl Desk {
+    fn serve(mut self, asked: &Receiver<Action>) {
+        // What went wrong at registration.
+        if self.tell_faults().is_err() {
+            return;
+        }
+        for action in asked {
+            let answer = self.answer(action);
+            let told = self.tell_faults();
+            let sent = answer.map_or(Ok(()), |event| self.inbox.send(Input::Policies(event)));
+            if told.and(sent).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// `None` for what needs no answer.
+    fn answer(&mut self, action: Action) -> Option<Event> {
+        match action {
+            Action::Kind { kind, .. } => {
+                self.chain.kind(&kind);
+                None
+            }
+            Action::Rank { ask, kinds, tests, .. } => {
+                let Ranks { ranks, differ } = self.chain.rank(&kinds, &tests);
+                Some(Event::Ranked { ask, ranks, differ })
+            }
+            Action::Ask { lease, ask, question, .. } => {
+                Some(Event::Preferred { lease, ask, wishes: self.chain.prefer(&question) })
+            }
+            Action::Judge { execution, run, .. } => {
+                Some(Event::Judged { execution, judgement: self.chain.judge(&run) })
+            }
+            Action::Note { now, note, .. } => {
+                let commands = self.chain.note(now, &note);
+                (!commands.is_empty()).then_some(Event::Commands { chain: self.number, commands })
+            }
+            _ => None,
+        }
+    }
+
+    fn tell_faults(&mut self) -> Result<(), SendError<Input>> {
+        for fault in self.chain.take_news() {
+            let name = self.names.get(usize::from(fault.policy)).map_or("?", String::as_str);
+            let mut text = format!("policy {name}: {}", fault.kind.text());
+            if !fault.message.is_empty() {
+                text.push_str(": ");
+                text.push_str(&fault.message);
+            }
+            self.inbox.send(Input::PolicyFault(text))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,137 @@
+# What tests find in PATH, all in one file: each helper sources it and is known by its name. The control channel is a
+# descriptor of the test; writers take turns by a lock, so that a result and its files stay together.
+set +e
+self=${0##*/} fd=${ATEX_TEST_CONTROL-} state=${TMT_TEST_METADATA%/*} run=${ATEX_MARK##*.}
+trap '' PIPE
+
+fail() { printf '%s: %s\n' "$self" "$1" >&2; exit "${2:-1}"; }
+[[ $fd && -d $state ]] || fail 'no control channel: this works in a running test only'
+{ : >&"$fd"; } 2>/dev/null || fail 'the control channel is closed'
+
+# The lock is flock(1) where there is one, else a file that is made with O_EXCL and names its owner, so that a killed one is
+# passed over.
+lock() {
+  local owner
+  if command -v flock >/dev/null; then exec 9>>"$state/lock" && flock 9 && return; fi
+  until (set -C; echo $$ >"$state/lock.$run") 2>/dev/null; do
+    read -r owner 2>/dev/null <"$state/lock.$run" && [[ $owner ]] && ! kill -0 "$owner" 2>/dev/null && rm -f "$state/lock.$run"
+    read -r -t 0.0$((RANDOM % 9 + 1)) <> <(:) || sleep 0.02
+  done
+  trap 'rm -f "$state/lock.$run"' EXIT
+}
+
+# json TEXT VARIABLE: a JSON string
+json() {
+  local s=$1
+  s=${s//\\/\\\\} s=${s//\"/\\\"} s=${s//$'\n'/\\n} s=${s//$'\t'/\\t}
+  s=${s//[$'\001'-$'\037'$'\177']/_}
+  printf -v "$2" '"%s"' "$s"
+}
+
+# result MEMBERS [FILE]: members of the JSON object, without braces; the file goes along
+result() {
+  local members=$1 file=${2-} size name object
+  if [[ $file ]]; then
+    [[ -f $file && -r $file ]] || fail "no such file: $file"
+    size=$(wc -c <"$file") || fail "cannot read $file"
+    json "${file##*/}" name
+    members+=",\"files\":[{\"name\":$name,\"length\":$((size))}]"
+  fi
+  object="{$members}"
+  printf 'result %d\n%s' "${#object}" "$object" >&"$fd" || return 1
+  [[ ! $file ]] || head -c "$((size))" "$file" >&"$fd"
+}
+
+rank() { case $1 in skip) echo 1 ;; info) echo 2 ;; pass) echo 3 ;; warn) echo 4 ;; fail) echo 5 ;; error) echo 6 ;; *) echo 5 ;; esac }
+
+# One result of a name of its own; the worst of all so far is the test's.
+report_result() {
+  local file='' name status quoted worst=none positional=()
+  while (( $# )); do
+    case $1 in
+      -o|--output-file|--outputFile) file=${2-}; shift ;;
+      --output-file=*|--outputFile=*) file=${1#*=} ;;
+      -s|--server|-p|--disable-plugin|--disablePlugin|-t|--message) shift ;;
+      --no-plugins|--) ;;
+      *) positional+=("$1") ;;
+    esac
+    (( $# )) && shift
+  done
+  (( ${#positional[@]} >= 2 )) || fail "usage: $self [-o FILE] NAME RESULT" 2
+  name=${positional[0]} status=${positional[1],,}
+  [[ $self == rhts-* && -f ${positional[2]-} ]] && file=${positional[2]}
+  [[ $file == /dev/null || ! -f $file ]] && file=''
+  case $status in
+    pass|fail|warn|info|skip|error) ;;
+    warning) status=warn ;;
+    panic) status=error ;;
+    *) fail "not a result: ${positional[1]}" 2 ;;
+  esac
+  [[ $status == warn ]] && status=${ATEX_REPORT_WARN_AS-warn}
+  json "$name" quoted
+  lock
+  result "\"name\":$quoted,\"status\":\"$status\"" "$file" || fail 'the control channel is closed'
+  [[ ${ATEX_REPORT_PARTS_ONLY-} ]] && return
+  [[ -e $state/worst.$run ]] && read -r worst <"$state/worst.$run"
+  if [[ $worst == none ]] || (( $(rank "$status") > $(rank "$worst") )); then
+    printf '%s\n' "$status" >"$state/worst.$run"
+    result "\"status\":\"$status\",\"partial\":true"
+  fi
+}
+
+submit_file() {
+  local file=''
+  while (( $# )); do
+    case $1 in
+      -l|--filename|--logfile) file=${2-}; shift ;;
+      -S|-T|-s|--server|-t|--type) shift ;;
+      -*) ;;
+      *) file=$1 ;;
+    esac
+    (( $# )) && shift
+  done
+  [[ $file ]] || fail "usage: $self -l FILE" 2
+  [[ -f $file ]] || fail "no such file: $file"
+  lock
+  result '"partial":true' "$file"
+}
+
+# The host is told first and lets go of the channel; then the machine may go away.
+reboot_machine() {
+  local command='' seconds=600 tries
+  while (( $# )); do
+    case $1 in
+      -c|--command) command=${2-}; shift ;;
+      -t|--timeout) seconds=${2-}; shift ;;
+      -s|--soft) command='systemctl soft-reboot' ;;
+      -e|--efi) ;;
+      *) fail "unknown option $1 (known: -c COMMAND, -t SECONDS, -s)" 2 ;;
+    esac
+    (( $# )) && shift
+  done
+  [[ $seconds =~ ^[0-9]+$ ]] || fail "not a number of seconds: $seconds" 2
+  if [[ ! $command ]]; then
+    [[ ${ATEX_MAY_REBOOT-1} == 1 ]] || fail 'this machine cannot reboot by itself; give a command with -c'
+    command='reboot || shutdown -r now || systemctl reboot'
+  fi
+  ( lock; echo disconnect >&"$fd" ) || fail 'the control channel is closed'
+  for tries in {1..300}; do
+    echo noop >&"$fd" 2>/dev/null || break
+    read -r -t 0.1 <> <(:) || sleep 0.1
+  done 2>/dev/null
+  eval "exec $fd>&-"
+  bash -c "$command"
+  while (( SECONDS < seconds )); do sleep 1; done
+  fail "the machine was not down after $seconds s"
+}
+
+abort_run() { : >"$state/abort"; kill -KILL 0; }
+
+LC_ALL=C
+case $self in
+  tmt-report-result|rhts-report-result|rstrnt-report-result) report_result "$@" ;;
+  tmt-file-submit|rhts-submit-log|rstrnt-report-log) submit_file "$@" ;;
+  tmt-reboot|rhts-reboot|rstrnt-reboot) reboot_machine "$@" ;;
+  tmt-abort|rhts-abort|rstrnt-abort) abort_run ;;
+  *) fail 'unknown helper' ;;
+esac

@@ -1,0 +1,125 @@
+//! Installing packages with the machine's own package manager: dnf, yum, apt, apk, zypper, rpm-ostree.
+//!
+//! One script does it all on the machine, so that it costs one round trip; what is there already is not asked for. The
+//! names stand in the script as quoted words and are never evaluated.
+
+use std::fmt::Write as _;
+
+use super::spec::Packages;
+use crate::transport::quote;
+
+const SCRIPT: &str = include_str!("packages.sh");
+
+/// A script that installs them; exit status 0 if everything required is there.
+pub(crate) fn script(packages: &Packages) -> String {
+    let mut script = SCRIPT.to_owned();
+    let lists = [
+        ("required", &packages.required),
+        ("recommended", &packages.recommended),
+        ("exclude", &packages.exclude),
+        ("copr", &packages.copr),
+        ("files", &packages.files),
+    ];
+    for (name, words) in lists {
+        let _ = write!(script, "{name}=(");
+        for word in words {
+            let _ = write!(script, " {}", quote(word));
+        }
+        script.push_str(" )\n");
+    }
+    let flag = |yes: bool| if yes { "1" } else { "" };
+    let _ = write!(script, "epel={} skip={}\nmain\n", flag(packages.epel), flag(packages.skip_missing));
+    script
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::process::Command;
+
+    use super::*;
+
+    /// Runs the script where only a pretended package manager is; gives what was called, and the exit status.
+    fn run(manager: &[(&str, &str)], packages: &Packages) -> (String, i32) {
+        let bin = tempfile::tempdir().unwrap();
+        let calls = bin.path().join("calls");
+        for (name, body) in manager {
+            let path = bin.path().join(name);
+            let text = format!("#!/bin/bash\necho \"{name} $*\" >>'{}'\n{body}\n", calls.display());
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let output = Command::new("/bin/bash")
+            .args(["-e", "-o", "pipefail", "-c", &script(packages)])
+            .env("PATH", bin.path())
+            .env("PACKAGE_OS_RELEASE", "/dev/null")
+            .output()
+            .unwrap();
+        (fs::read_to_string(calls).unwrap_or_default(), output.status.code().unwrap())
+    }
+
+    fn wanted(required: &[&str]) -> Packages {
+        Packages { required: required.iter().map(|&name| name.to_owned()).collect(), ..Packages::default() }
+    }
+
+    #[test]
+    fn only_the_missing_ones_are_installed() {
+        let rpm = ("rpm", "[[ ${!#} == there ]]");
+        let (calls, status) = run(&[rpm, ("dnf", "exit 0")], &wanted(&["there", "new", "it's; rm"]));
+        assert_eq!(status, 0);
+        let installs: Vec<_> = calls.lines().filter(|line| line.starts_with("dnf")).collect();
+        assert_eq!(installs, ["dnf -y install -- new it's; rm"]);
+        let (calls, status) = run(&[rpm, ("dnf", "exit 0")], &wanted(&["there"]));
+        assert!(status == 0 && !calls.contains("dnf"), "{calls}");
+    }
+
+    #[test]
+    fn each_manager_in_its_own_words() {
+        let table: &[(&str, &[(&str, &str)], &str)] = &[
+            ("dnf", &[("rpm", "exit 1"), ("dnf", "")], "dnf -y install --exclude=x -- a"),
+            ("yum", &[("rpm", "exit 1"), ("yum", "")], "yum -y install --exclude=x -- a"),
+            ("zypper", &[("rpm", "exit 1"), ("zypper", "")], "zypper --non-interactive install -- a"),
+            (
+                "apt",
+                &[("dpkg-query", "exit 1"), ("apt-get", "")],
+                "apt-get -y --no-install-recommends install -- a x-",
+            ),
+            ("apk", &[("apk", "[[ $1 == add ]]")], "apk add -- a"),
+            (
+                "rpm-ostree",
+                &[("rpm", "exit 1"), ("rpm-ostree", "")],
+                "rpm-ostree install --idempotent --allow-inactive --apply-live -- a",
+            ),
+        ];
+        for (name, manager, expected) in table {
+            let mut packages = wanted(&["a"]);
+            if !["zypper", "apk", "rpm-ostree"].contains(name) {
+                packages.exclude = vec!["x".into()];
+            }
+            let (calls, status) = run(manager, &packages);
+            assert!(status == 0 && calls.lines().any(|line| line == *expected), "{name}: {status}\n{calls}");
+        }
+    }
+
+    #[test]
+    fn required_fails_and_recommended_does_not() {
+        let failing = [("rpm", "exit 1"), ("dnf", "[[ $* != *nope* ]]")];
+        assert_ne!(run(&failing, &wanted(&["nope"])).1, 0);
+        let mut packages = wanted(&["good"]);
+        packages.recommended = vec!["nope".into(), "other".into()];
+        let (calls, status) = run(&failing, &packages);
+        assert_eq!(status, 0, "{calls}");
+        assert!(calls.contains("-- other"), "one bad one does not keep the others out: {calls}");
+        assert_ne!(run(&[], &wanted(&["a"])).1, 0, "no package manager at all");
+    }
+
+    #[test]
+    fn missing_ones_may_be_skipped() {
+        let failing = [("rpm", "exit 1"), ("dnf", "[[ $* != *nope* ]]")];
+        let mut packages = wanted(&["nope", "good"]);
+        packages.skip_missing = true;
+        let (calls, status) = run(&failing, &packages);
+        assert!(status == 0 && calls.contains("-- good"), "{status}\n{calls}");
+    }
+}

@@ -1,0 +1,211 @@
+//! One use of a plugin, and what the host does for it.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use atex_plugin_api::describe::Kind;
+use atex_plugin_api::host::HostInfo;
+use atex_plugin_api::host_side::{Cancel, Services, host};
+use atex_plugin_api::{Host, Level};
+
+use super::error::{CallError, PluginError};
+
+/// One use of a plugin: the same plugin can be used several times, under different names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    kind: Kind,
+    name: String,
+    state_dir: PathBuf,
+}
+
+impl Instance {
+    /// Makes its private directory below `state_dir`.
+    pub fn new(kind: Kind, name: &str, state_dir: &Path) -> Result<Self, PluginError> {
+        let directory = state_dir.join("plugins").join(directory_name(kind, name));
+        let error = |reason: String| PluginError::StateDir {
+            kind,
+            name: name.to_owned(),
+            path: directory.clone(),
+            reason,
+        };
+        if directory.to_str().is_none() {
+            return Err(error("its path is not UTF-8".to_owned()));
+        }
+        let mut builder = std::fs::DirBuilder::new();
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.recursive(true).create(&directory).map_err(|cause| error(cause.to_string()))?;
+        let state_dir = directory.canonicalize().map_err(|cause| error(cause.to_string()))?;
+        Ok(Self { kind, name: name.to_owned(), state_dir })
+    }
+
+    /// Provisioner, policy or reporter.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Name of this use: of the pool, or the plugin's own.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The plugin's private directory.
+    pub fn state_dir(&self) -> &Path {
+        &self.state_dir
+    }
+
+    pub(super) fn error(&self, what: impl Into<String>, error: atex_plugin_api::Error) -> CallError {
+        CallError { kind: self.kind, name: self.name.clone(), what: what.into(), error }
+    }
+}
+
+/// Bytes that could mean something to a file system are percent-encoded.
+fn directory_name(kind: Kind, name: &str) -> String {
+    let mut safe = format!("{kind}-");
+    for byte in name.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'@' => safe.push(byte.into()),
+            _ => safe = format!("{safe}%{byte:02x}"),
+        }
+    }
+    safe
+}
+
+type Listener = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// What goes with one call: how to end it, and who wants to know how it gets on.
+#[derive(Clone, Default)]
+pub struct Call {
+    cancel: Cancel,
+    progress: Option<Listener>,
+}
+
+impl Call {
+    /// A call that `cancel` ends.
+    pub fn new(cancel: Cancel) -> Self {
+        Self { cancel, progress: None }
+    }
+
+    /// A call that is to end within `limit`.
+    pub fn within(limit: Duration) -> Self {
+        Self::new(Cancel::after(limit))
+    }
+
+    /// Tells `listener` what the plugin says it is doing. It is called from the plugin's threads and must not block.
+    #[must_use]
+    pub fn on_progress(mut self, listener: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        self.progress = Some(Arc::new(listener));
+        self
+    }
+
+    /// The token that ends it.
+    pub fn cancel(&self) -> &Cancel {
+        &self.cancel
+    }
+
+    pub(super) fn host(&self, instance: &Arc<Instance>) -> Host {
+        host(Arc::new(Callbacks { instance: Arc::clone(instance), call: self.clone() }))
+    }
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call").field("cancel", &self.cancel).finish_non_exhaustive()
+    }
+}
+
+struct Callbacks {
+    instance: Arc<Instance>,
+    call: Call,
+}
+
+impl Services for Callbacks {
+    fn log(&self, level: Level, message: &str, fields: &str) {
+        let (kind, name, message) =
+            (self.instance.kind.word(), self.instance.name.as_str(), printable(message));
+        match level {
+            Level::Error => tracing::error!(target: "plugin", kind, name, fields, "{message}"),
+            Level::Warn => tracing::warn!(target: "plugin", kind, name, fields, "{message}"),
+            Level::Info => tracing::info!(target: "plugin", kind, name, fields, "{message}"),
+            Level::Debug => tracing::debug!(target: "plugin", kind, name, fields, "{message}"),
+            Level::Trace => tracing::trace!(target: "plugin", kind, name, fields, "{message}"),
+        }
+    }
+    fn progress(&self, text: &str) {
+        if let Some(listener) = &self.call.progress {
+            listener(&printable(text));
+        }
+    }
+    fn cancelled(&self) -> bool {
+        self.call.cancel.cancelled()
+    }
+    fn wait_cancelled(&self, timeout: Duration) -> bool {
+        self.call.cancel.wait(timeout)
+    }
+    fn remaining(&self) -> Option<Duration> {
+        self.call.cancel.remaining()
+    }
+    fn info(&self) -> HostInfo {
+        let mut info = HostInfo::default();
+        concat!("atex-host ", env!("CARGO_PKG_VERSION")).clone_into(&mut info.program);
+        info.name.clone_from(&self.instance.name);
+        info.state_dir.clone_from(&self.instance.state_dir);
+        info
+    }
+}
+
+/// What plugins say may come from a provider or a machine: nothing in it steers a terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_become_safe_directories() {
+        for (name, expected) in [
+            ("lab", "provisioner-lab"),
+            ("nightly@lab.2", "provisioner-nightly@lab.2"),
+            ("../../etc", "provisioner-..%2f..%2fetc"),
+            ("ä%", "provisioner-%c3%a4%25"),
+        ] {
+            assert_eq!(directory_name(Kind::Provisioner, name), expected);
+        }
+    }
+
+    #[test]
+    fn the_state_directory_is_private() {
+        use std::os::unix::fs::PermissionsExt;
+        let state = tempfile::tempdir().unwrap();
+        let instance = Instance::new(Kind::Reporter, "a/b", state.path()).unwrap();
+        assert_eq!(instance.state_dir().metadata().unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(Instance::new(Kind::Reporter, "a/b", state.path()).unwrap(), instance);
+        let host = Call::default().host(&Arc::new(instance.clone()));
+        assert_eq!(host.state_dir().unwrap(), instance.state_dir());
+        assert_eq!(host.facts().name, "a/b");
+    }
+
+    #[test]
+    fn progress_reaches_its_listener_without_escapes() {
+        let state = tempfile::tempdir().unwrap();
+        let instance = Arc::new(Instance::new(Kind::Provisioner, "p", state.path()).unwrap());
+        let (tell, told) = std::sync::mpsc::channel();
+        let call = Call::default().on_progress(move |text| tell.send(text.to_owned()).unwrap());
+        call.host(&instance).progress("half\x1b[2J way");
+        assert_eq!(told.recv().unwrap(), "half\u{fffd}[2J way");
+    }
+
+    #[test]
+    fn cancelling_the_call_cancels_the_host_handle() {
+        let state = tempfile::tempdir().unwrap();
+        let instance = Arc::new(Instance::new(Kind::Provisioner, "p", state.path()).unwrap());
+        let call = Call::default();
+        let host = call.host(&instance);
+        assert!(!host.cancelled() && host.remaining().is_none());
+        call.cancel().cancel();
+        assert!(host.wait_cancelled(Duration::MAX) && host.check_cancelled().is_err());
+    }
+}

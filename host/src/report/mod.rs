@@ -1,0 +1,12 @@
+//! Those who read the journal: reporter plugins and the console.
+//!
+//! Each reader has a thread and its own offset. Nothing is queued in memory and nothing is lost: a slow one holds up nobody, and
+//! what it has not read by the end of the run is still there for `atex-host report`.
+
+mod console;
+mod follow;
+mod plugin;
+
+pub(crate) use console::{Console, Style};
+pub(crate) use follow::{Follower, start};
+pub(crate) use plugin::{Metadata, PluginReporter};

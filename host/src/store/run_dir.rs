@@ -1,0 +1,220 @@
+//! The run directory: where one run keeps everything it wrote.
+//!
+//! One host owns it at a time, by a kernel lock that ends with the process. Whoever may write there decides what `gc` and
+//! `resume` do, so a directory that others may write to is refused.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, symlink},
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::{journal::Journal, record::RunFile};
+
+const RUN_FILE: &str = "run.json";
+const JOURNAL: &str = "journal.jsonl";
+const LOCK: &str = ".lock";
+
+/// What is wrong with a run directory.
+#[derive(Debug, thiserror::Error)]
+pub enum RunDirError {
+    #[error("cannot {what} {}: {source}", path.display())]
+    Io { what: &'static str, path: PathBuf, source: io::Error },
+    #[error("{} already holds a run: name another directory, or `atex-host resume` it", .0.display())]
+    Taken(PathBuf),
+    #[error("{} holds no run (there is no run.json)", .0.display())]
+    NoRun(PathBuf),
+    #[error("another atex-host works on {} just now", .0.display())]
+    Busy(PathBuf),
+    #[error("others may write to {}: not trusted (chmod go-w)", .0.display())]
+    Untrusted(PathBuf),
+    #[error("{} cannot be read: {source}", path.display())]
+    Unreadable { path: PathBuf, source: serde_json::Error },
+}
+
+/// An open run directory.
+#[derive(Debug)]
+pub struct RunDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl RunDir {
+    /// Makes a run directory at `path`, which must not hold a run yet; nothing but the lock is in it until
+    /// [`write_run_file`](Self::write_run_file).
+    pub fn create(path: &Path) -> Result<Self, RunDirError> {
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io_error("make", path))?;
+        if path.join(RUN_FILE).exists() {
+            return Err(RunDirError::Taken(path.to_owned()));
+        }
+        Self::lock(path)
+    }
+
+    /// Makes `below/<name>` and lets `below/latest` point to it. `below` ignores itself in git.
+    pub fn create_below(below: &Path, name: &str) -> Result<Self, RunDirError> {
+        DirBuilder::new().recursive(true).create(below).map_err(io_error("make", below))?;
+        let ignore = below.join(".gitignore");
+        if !ignore.exists() {
+            fs::write(&ignore, "*\n").map_err(io_error("write", &ignore))?;
+        }
+        let it = Self::create(&below.join(name))?;
+        let (latest, partial) = (below.join("latest"), below.join(format!(".latest-{name}")));
+        let _left_over = fs::remove_file(&partial);
+        symlink(name, &partial)
+            .and_then(|()| fs::rename(&partial, &latest))
+            .map_err(io_error("make the link", &latest))?;
+        Ok(it)
+    }
+
+    /// Opens the directory of an earlier run.
+    pub fn open(path: &Path) -> Result<(Self, RunFile), RunDirError> {
+        let path = fs::canonicalize(path).map_err(io_error("open", path))?;
+        let run_file = Self::read(&path)?;
+        Ok((Self::lock(&path)?, run_file))
+    }
+
+    /// Reads `run.json` without taking the lock: for a run that may be alive.
+    pub fn read(path: &Path) -> Result<RunFile, RunDirError> {
+        let meta = fs::metadata(path).map_err(io_error("open", path))?;
+        if meta.mode() & 0o022 != 0 || ![0, rustix::process::getuid().as_raw()].contains(&meta.uid()) {
+            return Err(RunDirError::Untrusted(path.to_owned()));
+        }
+        let file = path.join(RUN_FILE);
+        let text = match fs::read(&file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(RunDirError::NoRun(path.to_owned()));
+            }
+            other => other.map_err(io_error("read", &file))?,
+        };
+        serde_json::from_slice(&text).map_err(|source| RunDirError::Unreadable { path: file, source })
+    }
+
+    fn lock(path: &Path) -> Result<Self, RunDirError> {
+        let path = fs::canonicalize(path).map_err(io_error("open", path))?;
+        let file = path.join(LOCK);
+        let lock = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&file)
+            .map_err(io_error("lock", &file))?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { path, _lock: lock }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(RunDirError::Busy(path)),
+            Err(error) => Err(io_error("lock", &file)(error.into())),
+        }
+    }
+
+    /// Writes `run.json`; it appears complete or not at all.
+    pub fn write_run_file(&self, run: &RunFile) -> Result<(), RunDirError> {
+        let (file, partial) = (self.path.join(RUN_FILE), self.path.join(".run.json.partial"));
+        let write = || -> io::Result<()> {
+            let mut out = File::create(&partial)?;
+            serde_json::to_writer_pretty(&mut out, run)?;
+            out.write_all(b"\n")?;
+            out.sync_all()?;
+            fs::rename(&partial, &file)?;
+            File::open(&self.path)?.sync_all()
+        };
+        write().map_err(io_error("write", &file))
+    }
+
+    /// The journal, for writing.
+    pub fn journal(&self) -> Result<Journal, RunDirError> {
+        let path = self.journal_path();
+        Journal::open(&path).map_err(io_error("open", &path))
+    }
+
+    pub fn journal_path(&self) -> PathBuf {
+        self.path.join(JOURNAL)
+    }
+
+    /// Absolute, without symbolic links.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Below it is a directory per execution; see `executor::names`.
+    pub fn artifacts(&self) -> PathBuf {
+        self.path.join("artifacts")
+    }
+
+    /// The host's own log.
+    pub fn log(&self) -> PathBuf {
+        self.path.join("host.log")
+    }
+}
+
+fn io_error(what: &'static str, path: &Path) -> impl Fn(io::Error) -> RunDirError + use<> {
+    let path = path.to_owned();
+    move |source| RunDirError::Io { what, path: path.clone(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Origin, options::RunOptions};
+    use std::os::unix::fs::PermissionsExt as _;
+
+    fn run_file() -> RunFile {
+        RunFile {
+            version: 1,
+            run: "r1".into(),
+            owner: "me@here".into(),
+            created: 1,
+            host: "atex-host 0".into(),
+            origin: Origin {
+                directory: "/".into(),
+                options: RunOptions { reruns: Some(1), ..RunOptions::default() },
+                file: None,
+                configuration: serde_json::Value::Null,
+                owner: "me@here".into(),
+                seed: 7,
+            },
+            tree: "/tree".into(),
+            digest: "00".into(),
+            platforms: vec![],
+            plugins: vec![],
+            tests: vec![],
+        }
+    }
+
+    #[test]
+    fn one_host_at_a_time_and_one_run_for_ever() {
+        let below = tempfile::tempdir().unwrap();
+        let path = below.path().join("run");
+        let run = RunDir::create(&path).unwrap();
+        assert!(matches!(RunDir::create(&path), Err(RunDirError::Busy(_))));
+        assert!(matches!(RunDir::open(&path), Err(RunDirError::NoRun(_))));
+        run.write_run_file(&run_file()).unwrap();
+        assert!(matches!(RunDir::open(&path), Err(RunDirError::Busy(_))));
+        assert_eq!(RunDir::read(&path).unwrap(), run_file());
+        drop(run);
+        assert_eq!(RunDir::open(&path).unwrap().1, run_file());
+        assert!(matches!(RunDir::create(&path), Err(RunDirError::Taken(_))));
+    }
+
+    #[test]
+    fn a_directory_that_others_may_write_to_is_not_trusted() {
+        let below = tempfile::tempdir().unwrap();
+        let path = below.path().join("run");
+        RunDir::create(&path).unwrap().write_run_file(&run_file()).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(matches!(RunDir::open(&path), Err(RunDirError::Untrusted(_))));
+    }
+
+    #[test]
+    fn latest_points_to_the_newest() {
+        let below = tempfile::tempdir().unwrap();
+        let runs = below.path().join("atex-runs");
+        for name in ["one", "two"] {
+            RunDir::create_below(&runs, name).unwrap();
+            assert_eq!(fs::read_link(runs.join("latest")).unwrap(), Path::new(name));
+        }
+        assert_eq!(fs::read_to_string(runs.join(".gitignore")).unwrap(), "*\n");
+    }
+}

@@ -1,0 +1,31 @@
+//! Text from elsewhere, made fit for a terminal.
+
+use std::borrow::Cow;
+
+/// `text` with control characters as escapes (`\n`, `\u{1b}`): whoever named it, it moves no cursor and ends no line. Characters
+/// that change the direction of writing count as control characters.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(is_hostile) {
+        return Cow::Borrowed(text);
+    }
+    let mut safe = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if is_hostile(c) { safe.extend(c.escape_default()) } else { safe.push(c) }
+    }
+    Cow::Owned(safe)
+}
+
+fn is_hostile(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_moves_the_cursor_is_escaped() {
+        assert!(matches!(printable("/plain/ünïcode 名前"), Cow::Borrowed(_)));
+        assert_eq!(printable("a\nb\u{1b}[2Jc\u{202e}d"), r"a\nb\u{1b}[2Jc\u{202e}d");
+    }
+}

@@ -1,0 +1,162 @@
+//! A machine under test: its worker, and what it reported.
+
+#![allow(unreachable_pub, dead_code, clippy::allow_attributes, reason = "each test binary uses a part")]
+
+pub mod cases;
+pub mod fixtures;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use atex_host::executor::Handle;
+use atex_host::executor::spec::{
+    Dialect, Framework, Limits, MachineSpec, Order, Packages, Report, ResultRule, RunOrder, RunReport, Site,
+    TestEnvironment, TestSpec,
+};
+use atex_plugin_api::model::Transport;
+
+/// Long enough for a busy box; a test that gets here has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub struct Machine {
+    pub handle: Option<Handle>,
+    pub reports: Receiver<Report>,
+    pub directory: tempfile::TempDir,
+    next: u64,
+    /// Reports other than ends of runs, as they came.
+    pub seen: Vec<String>,
+}
+
+pub fn spec(transport: Transport) -> MachineSpec {
+    MachineSpec {
+        name: "machine".into(),
+        transport,
+        disposable: false,
+        known_hosts: None,
+        boot_time: Duration::from_secs(20),
+        keepalive: Duration::from_secs(20),
+    }
+}
+
+pub fn site(tree: &Path) -> Site {
+    Site {
+        tree: tree.to_path_buf(),
+        uploads: vec![],
+        environment: vec![],
+        prepare: vec![],
+        finish: vec![],
+        dialect: Dialect::Tmt,
+        slots: 1,
+        limits: Limits { grace: Duration::from_millis(300), ..Limits::default() },
+        may_reboot: true,
+    }
+}
+
+pub fn test(script: &str) -> TestSpec {
+    TestSpec {
+        name: "/some/test".into(),
+        cwd: String::new(),
+        script: script.into(),
+        tty: false,
+        duration: Duration::from_secs(30),
+        environment: TestEnvironment::default(),
+        metadata: "summary: a test\n".into(),
+        framework: Framework::Shell,
+        result: ResultRule::Respect,
+        restart: None,
+        checks: vec![],
+        packages: Packages::default(),
+    }
+}
+
+impl Machine {
+    /// Connected and not yet set up.
+    pub fn connect(spec: MachineSpec) -> Self {
+        let (sender, reports) = channel();
+        let handle = Handle::start(spec, Box::new(move |report| drop(sender.send(report)))).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let mut machine = Self { handle: Some(handle), reports, directory, next: 1, seen: vec![] };
+        match machine.report() {
+            Report::Connected { .. } => machine,
+            other => panic!("not connected: {other:?}"),
+        }
+    }
+
+    pub fn up(transport: Transport, site: Site) -> Self {
+        let mut machine = Self::connect(spec(transport));
+        machine.set_up(site).unwrap();
+        machine
+    }
+
+    pub fn report(&mut self) -> Report {
+        self.reports.recv_timeout(PATIENCE).expect("the machine is silent")
+    }
+
+    pub fn send(&self, order: Order) {
+        self.handle.as_ref().unwrap().send(order);
+    }
+
+    pub fn set_up(&mut self, site: Site) -> Result<(), String> {
+        self.send(Order::Setup(Arc::new(site)));
+        match self.report() {
+            Report::Ready => Ok(()),
+            Report::SetupFailed { error } => Err(error),
+            other => panic!("neither ready nor failed: {other:?}"),
+        }
+    }
+
+    pub fn start(&mut self, test: TestSpec, slot: u16) -> (u64, PathBuf) {
+        let execution = self.next;
+        self.next += 1;
+        let artifacts = self.directory.path().join(format!("artifacts/{execution}"));
+        self.send(Order::Run(Box::new(RunOrder {
+            execution,
+            test: Arc::new(test),
+            slot,
+            serial: 1,
+            attempt: 1,
+            artifacts: artifacts.clone(),
+        })));
+        (execution, artifacts)
+    }
+
+    /// The next end of a run.
+    pub fn finished(&mut self) -> RunReport {
+        loop {
+            match self.report() {
+                Report::Finished(run) => return *run,
+                Report::Lost { reason } => panic!("lost: {reason}; before: {:?}", self.seen),
+                other => self.seen.push(format!("{other:?}")),
+            }
+        }
+    }
+
+    pub fn run(&mut self, test: TestSpec) -> RunReport {
+        self.start(test, 0);
+        self.finished()
+    }
+
+    /// Problems that were found.
+    pub fn hand_back(mut self) -> Vec<String> {
+        self.send(Order::HandBack);
+        let problems = loop {
+            match self.report() {
+                Report::HandedBack { problems } => break problems,
+                Report::Lost { reason } => panic!("lost: {reason}"),
+                _ => {}
+            }
+        };
+        if let Some(handle) = self.handle.take() {
+            handle.join();
+        }
+        problems
+    }
+}
+
+/// What a run left in a file of its artifacts.
+pub fn artifact(run: &RunReport, name: &str) -> String {
+    let path = run.artifacts.as_ref().unwrap().directory.join(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}

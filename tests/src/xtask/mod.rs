@@ -1,0 +1,59 @@
+//! The commands of `cargo xtask`.
+
+mod demo;
+mod install;
+mod packages;
+mod selftest;
+mod test;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// The project's own tool.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "Builds, tests, shows and installs atex-host")]
+pub struct Xtask {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Build everything, run the bundled FMF tree over four local machines and check what comes out
+    Demo {
+        /// Where the run directory goes (default: a new one below target/demo)
+        #[arg(long)]
+        run_dir: Option<PathBuf>,
+    },
+    /// Formatting, lints, documentation and all quick tests; installs missing system packages where it can
+    Test {
+        /// Also what is slow: the project testing itself, packaging, random crashes
+        #[arg(long)]
+        all: bool,
+    },
+    /// Run the project's own FMF tree (the one at the root) with atex-host over local machines
+    SelfTest,
+    /// Build for release and install program, plugins, manual pages, completions and the plugin-api crate
+    Install {
+        /// Root of the installation, e.g. /usr/local
+        #[arg(long)]
+        prefix: PathBuf,
+    },
+}
+
+/// Runs one command.
+pub fn run(xtask: Xtask) -> Result<()> {
+    match xtask.command {
+        Command::Demo { run_dir } => demo::demo(run_dir.as_deref()),
+        Command::Test { all } => test::test(all),
+        Command::SelfTest => selftest::selftest(),
+        Command::Install { prefix } => install::install(&prefix),
+    }
+}
+
+/// A headline on standard error, so that a long run can be found one's way in.
+fn headline(text: &str) {
+    eprintln!("\n== {text}");
+}

@@ -1,0 +1,53 @@
+//! `cargo xtask test`: one command that says whether a change is good.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use super::{demo, headline, install, packages, selftest};
+use crate::build::{self, Profile, cargo, in_path, root};
+
+pub(super) fn test(all: bool) -> Result<()> {
+    headline("system packages");
+    packages::ensure(all)?;
+
+    headline("formatting");
+    step(&["fmt", "--all", "--check"], &[])?;
+    headline("lints");
+    step(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"], &[])?;
+    headline("documentation");
+    step(&["doc", "--workspace", "--no-deps", "--quiet"], &[("RUSTDOCFLAGS", "-D warnings")])?;
+    headline("build");
+    let built = build::build(Profile::Dev)?;
+    let built = built.directory.to_string_lossy();
+    headline("tests");
+    let tier = if all { "1" } else { "" };
+    let env = [("ATEX_TEST_ALL", tier), (build::BUILT, &*built)];
+    if in_path("cargo-nextest") {
+        step(
+            &["nextest", "run", "--workspace", "--no-fail-fast", "--status-level=slow"],
+            &env,
+        )?;
+    } else {
+        step(
+            &["test", "--workspace", "--quiet", "--no-fail-fast", "--lib", "--bins", "--tests"],
+            &env,
+        )?;
+    }
+    headline("examples in the documentation");
+    step(&["test", "--workspace", "--quiet", "--doc"], &[])?;
+    headline("demo");
+    demo::demo(None)?;
+    if all {
+        headline("the project's own FMF tree");
+        selftest::selftest()?;
+        headline("packaging");
+        install::package_plugin_api()?;
+    }
+    headline("all good");
+    Ok(())
+}
+
+fn step(args: &[&str], env: &[(&str, &str)]) -> Result<()> {
+    build::run(Command::new(cargo()).args(args).envs(env.iter().copied()).current_dir(root()))
+}
