@@ -3,8 +3,6 @@
 //! The first thing that goes wrong is the [fault](Intake::fault); the worker ends the test for it. From then on nothing is
 //! taken from the control channel, while the log goes on as long as it can be recorded: it may tell why.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, Write};
 use std::time::{Duration, Instant};
 
 use super::clock::Clock;
