@@ -1,4 +1,4 @@
-//! Runs FMF tests on machines that plugins supply.
+//! Runs FMF tests on machines that plugins supply. `ARCHITECTURE.md` says how the parts fit together.
 
 pub mod cli;
 pub mod command;

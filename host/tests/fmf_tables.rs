@@ -1,5 +1,7 @@
 //! Every row of the truth tables recorded from the reference implementation: context rules, filters, merges, YAML scalars.
 
+#![expect(clippy::unwrap_used, reason = "this is a test: what it needs has to be there")]
+
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;

@@ -20,12 +20,15 @@ const STYLES: Styles = Styles::styled()
     .literal(AnsiColor::Cyan.on_default().bold())
     .placeholder(AnsiColor::Cyan.on_default());
 
+/// What the program is for.
+pub(super) const ABOUT: &str = "Runs the tests of an FMF tree on machines that plugins supply";
+
 /// Everything that may be typed.
 #[derive(Debug, Parser)]
 #[command(
     name = "atex-host",
     version,
-    about = "Runs the tests of an FMF tree on machines that plugins supply",
+    about = ABOUT,
     override_usage = "atex-host [run] [TREE] [OPTIONS]\n       atex-host <COMMAND> ...",
     after_help = "A tree that is named like a command needs `./` before it. `atex-host COMMAND --help` tells about a \
                   command; docs/cli.md tells all.",
@@ -231,9 +234,12 @@ pub enum PluginsCommand {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum NewPlugin {
     /// It supplies machines
+    #[value(help = None::<&str>)]
     Provisioner,
     /// It orders tests and judges runs
+    #[value(help = None::<&str>)]
     Policy,
     /// It publishes results
+    #[value(help = None::<&str>)]
     Reporter,
 }

@@ -413,12 +413,11 @@ impl<'v> Items<'v> {
 
     /// A test that two sections select under one name is shown once.
     fn replace(&mut self, item: Item<'v>) {
-        match self.by_name.get(&item.name) {
-            Some(at) => self.items[*at] = item,
-            None => {
-                self.by_name.insert(item.name.clone(), self.items.len());
-                self.items.push(item);
-            }
+        if let Some(at) = self.by_name.get(&item.name) {
+            self.items[*at] = item;
+        } else {
+            self.by_name.insert(item.name.clone(), self.items.len());
+            self.items.push(item);
         }
     }
 

@@ -4,7 +4,7 @@ use clap::{Args as _, CommandFactory};
 use clap_mangen::roff::{Roff, bold, roman};
 
 use super::UsageError;
-use super::args::Arguments;
+use super::args::{ABOUT, Arguments};
 use crate::config::options::RunOptions;
 use crate::config::{self, ExitStatus};
 
@@ -19,7 +19,7 @@ const ENVIRONMENT: [(&str, &str); 5] = [
 
 /// The whole command line. As `run` may be left out, its options are known without it, too.
 pub(super) fn command() -> clap::Command {
-    RunOptions::augment_args(Arguments::command())
+    RunOptions::augment_args(Arguments::command()).about(ABOUT).long_about(None)
 }
 
 /// The schema of the configuration, indented.

@@ -18,8 +18,8 @@ pub enum Error {
     Plugin(#[from] PluginError),
     #[error(transparent)]
     Call(#[from] CallError),
-    #[error("{what} does not answer within {limit:?}: it is not used")]
-    Silent { what: String, limit: std::time::Duration },
+    #[error("{what}: {why}")]
+    Silent { what: String, why: String },
     #[error(transparent)]
     RunDir(#[from] RunDirError),
     #[error(transparent)]
@@ -28,6 +28,14 @@ pub enum Error {
     NoTests,
     #[error(transparent)]
     Start(#[from] crate::engine::StartError),
+    #[error(transparent)]
+    Fmf(#[from] crate::fmf::Error),
+    #[error(transparent)]
+    Discover(#[from] crate::fmf::discover::DiscoverError),
+    #[error("cannot read the tree {}: {error}", root.display())]
+    Tree { root: std::path::PathBuf, error: io::Error },
+    #[error("cannot read the journal of {}: {error}", run.display())]
+    Journal { run: std::path::PathBuf, error: io::Error },
     #[error("cannot use the state directory: {0}")]
     State(io::Error),
     #[error("cannot write to standard output: {0}")]
@@ -45,10 +53,16 @@ impl Error {
             | Self::Plugin(_)
             | Self::Call(_)
             | Self::Silent { .. }
+            | Self::Fmf(_)
+            | Self::Discover(_)
+            | Self::Tree { .. }
+            | Self::Journal { .. }
             | Self::RunDir(_) => ExitStatus::WrongUse,
             // Whoever reads our output has gone: `| head`.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitStatus::Passed,
-            Self::Start(_) | Self::Ledger(_) | Self::State(_) | Self::Output(_) | Self::Thread(_) => ExitStatus::HostFailed,
+            Self::Start(_) | Self::Ledger(_) | Self::State(_) | Self::Output(_) | Self::Thread(_) => {
+                ExitStatus::HostFailed
+            }
         }
     }
 }

@@ -17,7 +17,7 @@ use atex_plugin_api::{Capabilities, Held, describe::Kind};
 
 use crate::{
     cli::{self, Format},
-    config::{ExitStatus, PluginUse, Surroundings},
+    config::{ExitStatus, PluginUse, Secrets, Surroundings},
     engine::unix_ms,
     plugin::{Call, Provisioner, Registry},
     store::{Claim, Entry, Ledger, LedgerError, RunDir, Standing, State, StateDir},
@@ -95,6 +95,11 @@ impl Collector<'_> {
         for leases in pools.into_values() {
             self.pool(&mut ledger, &leases)?;
         }
+        for damage in ledger.damage() {
+            self.held += 1;
+            let place = format!("{} line {}", path.display(), damage.line);
+            self.say("unknown", &place, "", &format!("cannot be read: {}", damage.problem))?;
+        }
         ledger.close()?;
         Ok(())
     }
@@ -157,7 +162,9 @@ impl Collector<'_> {
             &claim.pool,
             &claim.base,
             &claim.configuration,
+            claim.place.as_ref(),
             self.around,
+            &Secrets::default(),
         )?;
         open::provisioner(&registry(&libraries, self.state)?, &entry)
     }

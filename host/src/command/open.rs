@@ -4,25 +4,24 @@ use std::{
     fs::File,
     io::{self, Read as _},
     path::Path,
-    sync::{Arc, mpsc},
-    thread,
+    sync::Arc,
     time::Duration,
 };
 
-use atex_plugin_api::describe::Kind;
+use atex_plugin_api::{ErrorKind, describe::Kind};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
     config::{Libraries, PluginUse},
-    plugin::{Provisioner, Registry, Reporter, Search, Trust},
+    plugin::{self, PluginError, Provisioner, Registry, Reporter, Search, Trust},
     store::{PluginFile, StateDir},
 };
 
 use super::Error;
 
 /// How long a plugin may take to be made, or to answer a question before the run begins.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// Opens the libraries of a command.
 pub(super) fn registry(
@@ -64,28 +63,31 @@ fn make<T: Send + 'static>(
     registry: &Arc<Registry>,
     entry: &PluginUse,
     kind: Kind,
-    make: fn(&Registry, &str, &str, &Value) -> Result<T, crate::plugin::PluginError>,
+    make: fn(&Registry, &str, &str, &Value) -> Result<T, PluginError>,
 ) -> Result<T, Error> {
     let (registry, plugin, name) = (Arc::clone(registry), entry.plugin.clone(), entry.name.clone());
     let config = Value::Object(entry.expose().clone());
     within(LIMIT, format!("{kind} `{}`", entry.name), move || make(&registry, &plugin, &name, &config))?
-        .map_err(Error::Plugin)
+        .map_err(|error| blame(entry, error))
 }
 
-/// Calls foreign code on a thread of its own, and leaves it behind at the limit.
+/// What a plugin says of its configuration is told with the place where that was written.
+fn blame(entry: &PluginUse, error: PluginError) -> Error {
+    match error {
+        PluginError::Make { error, .. } if error.kind() == ErrorKind::Config => {
+            entry.blame(&error.to_string()).into()
+        }
+        other => other.into(),
+    }
+}
+
+/// Calls a plugin on a thread of its own, and leaves it behind at the limit.
 pub(super) fn within<T: Send + 'static>(
     limit: Duration,
     what: String,
     call: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Error> {
-    let (tell, told) = mpsc::sync_channel(1);
-    thread::Builder::new()
-        .name(what.clone())
-        .spawn(move || {
-            let _too_late = tell.send(call());
-        })
-        .map_err(Error::Thread)?;
-    told.recv_timeout(limit).map_err(|_| Error::Silent { what, limit })
+    plugin::within(limit, what.clone(), call).map_err(|why| Error::Silent { what, why: why.to_string() })
 }
 
 /// Which file a plugin comes from, with its digest.

@@ -1,11 +1,6 @@
 //! From a plan to a job: plugins opened, tests discovered, everything checked that can be checked before the first machine.
 
-use std::{
-    borrow::Cow,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{borrow::Cow, path::PathBuf, sync::Arc, time::Duration};
 
 use atex_plugin_api::{
     describe::Kind,
@@ -13,7 +8,7 @@ use atex_plugin_api::{
 };
 
 use crate::{
-    config::{self, Dialect, PluginUse, PoolChoice, RunPlan, Surroundings},
+    config::{self, PluginUse, PoolChoice, RunPlan},
     core::{
         self, Catalogue, Chain,
         config::{Config, Past, Resume, Served, TestPlan},
@@ -21,6 +16,7 @@ use crate::{
     },
     engine::{CALL_LIMIT, Job, OwnThread, Platform, Pool, Test},
     executor::spec,
+    fmf::discover::DiscoveredTest,
     plugin::{Call, Provisioner, Registry, Reporter},
     report::Metadata,
     store::{Promise, RunPlugin, StateDir},
@@ -34,7 +30,7 @@ use super::{
 /// How long a provider may keep a machine beyond the run's own time limit.
 const SPARE_LIFETIME: Duration = Duration::from_secs(3600);
 /// A question to a plugin before the run begins.
-const QUESTION: Duration = Duration::from_secs(60);
+const QUESTION: Duration = Duration::from_secs(30);
 
 /// Everything for a run, and what is to be written down of it.
 pub(super) struct Prepared {
@@ -67,14 +63,9 @@ impl Prepared {
     }
 }
 
-pub(super) fn prepare(
-    plan: RunPlan,
-    run: &str,
-    state: &StateDir,
-    around: &Surroundings,
-) -> Result<Prepared, Error> {
+pub(super) fn prepare(plan: RunPlan, run: &str, state: &StateDir) -> Result<Prepared, Error> {
     let registry = open::registry(&plan.libraries, plan.allow.strict, state)?;
-    let Selected { plan, tree: root, digest, platforms, mut warnings } = select(plan, state, around)?;
+    let Selected { plan, tree: root, digest, platforms, mut warnings } = select(plan, state)?;
     let mut used = Used { registry: &registry, plugins: Vec::new() };
     let (pools, mut config) = pools(&plan, &mut used, state)?;
     let (chains, policy_names) = chains(&plan, &mut used)?;
@@ -89,8 +80,12 @@ pub(super) fn prepare(
         let of_plan = &plan.platforms[number];
         for test in selected.tests {
             let spec = Arc::new(test.spec);
-            tests.push(Test { platform: number as PlatformId, name: spec.name.clone(), spec: Arc::clone(&spec) });
-            catalogue.tests.push(Described { platform: number as PlatformId, spec, metadata: test.metadata });
+            tests.push(Test {
+                platform: number as PlatformId,
+                name: spec.name.clone(),
+                spec: Arc::clone(&spec),
+            });
+            catalogue.tests.push(Described { platform: number as PlatformId, spec, found: test.found });
         }
         job_platforms.push(Platform {
             name: of_plan.name.clone(),
@@ -100,8 +95,11 @@ pub(super) fn prepare(
         });
     }
     let plans: Vec<TestPlan> = catalogue.tests.iter().map(Described::plan).collect();
-    config.platforms =
-        plan.platforms.iter().map(|platform| core::config::Platform { chain: platform.policies as ChainId }).collect();
+    config.platforms = plan
+        .platforms
+        .iter()
+        .map(|platform| core::config::Platform { chain: platform.policies as ChainId })
+        .collect();
     config.chains = chains.iter().map(Chain::shape).collect();
     let mut chains = chains;
     let registered = register(&mut chains, &plan, &catalogue);
@@ -186,9 +184,10 @@ fn pools(plan: &RunPlan, used: &mut Used<'_>, state: &StateDir) -> Result<(Vec<P
 /// What a provisioner says it has; one machine if it does not know.
 fn capacity(provisioner: &Provisioner) -> Result<u32, Error> {
     let (asked, name) = (provisioner.clone(), provisioner.instance().name().to_owned());
-    let told = open::within(QUESTION, format!("provisioner `{name}`, asked for its capacity,"), move || {
-        asked.capacity(&Call::within(QUESTION))
-    })??;
+    let told =
+        open::within(QUESTION, format!("provisioner `{name}`, asked for its capacity,"), move || {
+            asked.capacity(&Call::within(QUESTION))
+        })??;
     Ok(told.map_or(1, |machines| u32::try_from(machines).unwrap_or(u32::MAX).max(1)))
 }
 
@@ -238,7 +237,8 @@ fn chains(plan: &RunPlan, used: &mut Used<'_>) -> Result<(Vec<Chain>, Vec<Vec<St
         for entry in entries {
             let policy = open::policy(used.registry, entry)?;
             used.note(Kind::Policy, entry)?;
-            let policy = OwnThread::start(&entry.name, Box::new(policy), CALL_LIMIT).map_err(Error::Thread)?;
+            let policy =
+                OwnThread::start(&entry.name, Box::new(policy), CALL_LIMIT).map_err(Error::Thread)?;
             policies.push(Box::new(policy));
         }
         chains.push(Chain::new(policies));
@@ -275,7 +275,7 @@ fn register(chains: &mut [Chain], plan: &RunPlan, catalogue: &TestCatalogue) -> 
 struct Described {
     platform: PlatformId,
     spec: Arc<spec::TestSpec>,
-    metadata: crate::fmf::Map,
+    found: DiscoveredTest,
 }
 
 impl Described {
@@ -291,9 +291,11 @@ impl Described {
 
     /// `extra-slots`: how many slots the test takes; `all` for the whole machine.
     fn claim(&self) -> u16 {
-        match self.metadata.get("extra-slots") {
+        match self.found.metadata().get("extra-slots") {
             Some(value) if value.as_str() == Some("all") => WHOLE_MACHINE,
-            Some(value) => value.as_i64().map_or(1, |slots| u16::try_from(slots.max(1)).unwrap_or(WHOLE_MACHINE)),
+            Some(value) => {
+                value.as_i64().map_or(1, |slots| u16::try_from(slots.max(1)).unwrap_or(WHOLE_MACHINE))
+            }
             None => 1,
         }
     }
@@ -305,7 +307,7 @@ struct TestCatalogue {
 
 impl TestCatalogue {
     fn value(&self, test: TestId, key: &str) -> Option<serde_json::Value> {
-        self.tests.get(test as usize)?.metadata.get(key).map(crate::fmf::Value::to_json)
+        self.tests.get(test as usize)?.found.metadata().get(key).map(crate::fmf::Value::to_json)
     }
 }
 
@@ -321,21 +323,10 @@ impl Catalogue for TestCatalogue {
         info
     }
 
-    /// A list is joined by newlines, a text is itself, anything else is JSON.
     fn attr(&self, test: TestId, key: &str) -> Cow<'_, str> {
-        let Some(described) = self.tests.get(test as usize) else { return Cow::Borrowed("") };
-        let Some(value) = described.metadata.get(key) else { return Cow::Borrowed("") };
-        if let Some(text) = value.as_str() {
-            return Cow::Borrowed(text);
-        }
-        match value.as_list() {
-            Some(list) => {
-                let plain = |item: &crate::fmf::Value| {
-                    item.as_str().map_or_else(|| item.to_json().to_string(), str::to_owned)
-                };
-                Cow::Owned(list.iter().map(plain).collect::<Vec<_>>().join("\n"))
-            }
-            None => Cow::Owned(value.to_json().to_string()),
+        match self.tests.get(test as usize) {
+            Some(described) => Cow::Owned(described.found.attribute(key)),
+            None => Cow::Borrowed(""),
         }
     }
 }

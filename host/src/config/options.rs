@@ -23,7 +23,7 @@ use super::units;
 #[serde(default)]
 pub struct TreeOptions {
     /// Directory in the FMF tree [default: the current directory]
-    #[arg(value_name = "TREE", value_hint = clap::ValueHint::DirPath)]
+    #[arg(value_name = "TREE", value_hint = clap::ValueHint::DirPath, help_heading = "Arguments")]
     pub tree: Option<PathBuf>,
 
     /// Configuration file [default: atex.yaml of the tree, as far as it is trusted]
@@ -70,10 +70,6 @@ pub struct TreeOptions {
     #[arg(long, value_name = "EXPR", help_heading = "Selection")]
     pub condition: Vec<String>,
 
-    /// Environment variable of tests and scripts; repeatable
-    #[arg(long, value_name = "K=V", help_heading = "Tests")]
-    pub env: Vec<Assignment>,
-
     /// Leave out what is not supported in plans, with a warning
     #[arg(long, help_heading = "Permissions")]
     pub ignore_unsupported: bool,
@@ -81,10 +77,6 @@ pub struct TreeOptions {
     /// No test selected is a success
     #[arg(long, help_heading = "Permissions")]
     pub allow_empty: bool,
-
-    /// Count warnings: the verdict warn fails, doubtful plugin files are refused
-    #[arg(long, help_heading = "Permissions")]
-    pub strict: bool,
 }
 
 /// How tests are run, on which machines.
@@ -110,6 +102,10 @@ pub struct RunOptions {
     /// Reporter; repeatable, adds to those of the configuration
     #[arg(long, value_name = "SPEC", help_heading = "Plugins")]
     pub reporter: Vec<Spec>,
+
+    /// Environment variable of tests and scripts; repeatable
+    #[arg(long, value_name = "K=V", help_heading = "Run")]
+    pub env: Vec<Assignment>,
 
     /// Run a failed test up to N more times (the policy `reruns`)
     #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = "Scheduling")]
@@ -158,6 +154,10 @@ pub struct RunOptions {
     /// Run tests on this box if a plan says so: they can wreck it
     #[arg(long, help_heading = "Permissions")]
     pub allow_local: bool,
+
+    /// Count warnings: the verdict warn fails, doubtful plugin files are refused
+    #[arg(long, help_heading = "Permissions")]
+    pub strict: bool,
 }
 
 impl RunOptions {

@@ -39,10 +39,12 @@ use super::secret::{PluginUse, Secrets, Text};
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum Dialect {
-    /// tmt's semantics
+    /// What tmt does.
     #[default]
+    #[value(help = None::<&str>)]
     Tmt,
-    /// ATEX's semantics
+    /// What ATEX does.
+    #[value(help = None::<&str>)]
     Atex,
 }
 

@@ -10,13 +10,11 @@ use atex_plugin_api::{Capabilities, ErrorKind, Held, Lease, host_side::Cancel};
 
 use crate::{
     core::event::{LeaseId, Refusal},
-    plugin::{Call, CallError, Provisioner},
+    plugin::{Call, CallError, NoAnswer, Provisioner, STACK_BYTES, within},
 };
 
 use super::input::{Input, Returned};
 
-/// Enough for plugins that talk to a server; those that need more make threads of their own.
-const STACK_BYTES: usize = 1 << 20;
 /// Pause between two looks at whether a lease in doubt exists.
 const CONFIRM_PAUSE: Duration = Duration::from_secs(20);
 /// `list`, `abort` and `renew` (plugin-api's contract).
@@ -26,8 +24,11 @@ const SHORT_CALL: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) enum Failure {
     Plugin(CallError),
-    /// The call could not even be made.
-    NoThread(std::io::Error),
+    /// The call could not be made, or did not return in time.
+    NoAnswer {
+        what: &'static str,
+        why: NoAnswer,
+    },
 }
 
 impl Failure {
@@ -39,7 +40,7 @@ impl Failure {
                 error.error.kind() != ErrorKind::Panic
                     && (error.error.kind() != ErrorKind::Other || error.error.is_retryable())
             }
-            Self::NoThread(_) => true,
+            Self::NoAnswer { why, .. } => matches!(why, NoAnswer::Thread(_)),
         }
     }
 
@@ -47,7 +48,7 @@ impl Failure {
     pub(crate) fn refusal(&self) -> Refusal {
         match self {
             Self::Plugin(error) => Refusal::from(&error.error),
-            Self::NoThread(_) => Refusal::Failed,
+            Self::NoAnswer { .. } => Refusal::Failed,
         }
     }
 }
@@ -56,7 +57,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Plugin(error) => error.fmt(f),
-            Self::NoThread(error) => write!(f, "cannot start a thread for a plugin's call: {error}"),
+            Self::NoAnswer { what, why } => write!(f, "cannot {what}: {why}"),
         }
     }
 }
@@ -72,31 +73,35 @@ impl Calls {
         Self { inbox }
     }
 
-    /// Asks for a machine. The answer is [`Returned::Reserve`].
+    /// Asks for a machine. The answer is [`Returned::Reserve`], however late.
     pub(crate) fn reserve(&self, number: LeaseId, to: &Provisioner, lease: Lease, cancel: Cancel) {
         let to = to.clone();
         self.spawn("reserve", number, Returned::Reserve, move || {
-            to.reserve(&lease, &Call::new(cancel)).map(Box::new)
+            to.reserve(&lease, &Call::new(cancel)).map(Box::new).map_err(Failure::Plugin)
         });
     }
 
     /// Gives a machine back. The answer is [`Returned::Release`].
     pub(crate) fn release(&self, number: LeaseId, to: &Provisioner, machine: String, limit: Duration) {
         let to = to.clone();
-        self.spawn("release", number, Returned::Release, move || to.release(&machine, &Call::within(limit)));
+        self.spawn("release", number, Returned::Release, move || {
+            in_time("release", limit, move || to.release(&machine, &Call::within(limit)))
+        });
     }
 
     /// Tells the plugin that a reservation is not wanted any more; its own call was cancelled before.
     pub(crate) fn abort(&self, number: LeaseId, to: &Provisioner, lease: String) {
         let to = to.clone();
-        self.spawn("abort", number, Returned::Abort, move || to.abort(&lease, &Call::within(SHORT_CALL)));
+        self.spawn("abort", number, Returned::Abort, move || {
+            in_time("abort", SHORT_CALL, move || to.abort(&lease, &Call::within(SHORT_CALL)))
+        });
     }
 
     /// Asks to keep a machine for `lifetime` from now. The answer is [`Returned::Renew`].
     pub(crate) fn renew(&self, number: LeaseId, to: &Provisioner, machine: String, lifetime: Duration) {
         let to = to.clone();
         self.spawn("renew", number, Returned::Renew, move || {
-            to.renew(&machine, lifetime, &Call::within(SHORT_CALL))
+            in_time("renew", SHORT_CALL, move || to.renew(&machine, lifetime, &Call::within(SHORT_CALL)))
         });
     }
 
@@ -112,21 +117,33 @@ impl Calls {
 
     fn spawn<T: 'static>(
         &self,
-        call: &str,
+        call: &'static str,
         number: LeaseId,
         answer: impl Fn(Result<T, Failure>) -> Returned + Send + Copy + 'static,
-        run: impl FnOnce() -> Result<T, CallError> + Send + 'static,
+        run: impl FnOnce() -> Result<T, Failure> + Send + 'static,
     ) {
         let inbox = self.inbox.clone();
         let thread = thread::Builder::new().name(format!("{call} {number}")).stack_size(STACK_BYTES).spawn(
             move || {
                 // If nobody listens any more, the run is over.
-                let _over = inbox.send(Input::Call(number, answer(run().map_err(Failure::Plugin))));
+                let _over = inbox.send(Input::Call(number, answer(run())));
             },
         );
         if let Err(error) = thread {
-            let _over = self.inbox.send(Input::Call(number, answer(Err(Failure::NoThread(error)))));
+            let failure = Failure::NoAnswer { what: call, why: NoAnswer::Thread(error) };
+            let _over = self.inbox.send(Input::Call(number, answer(Err(failure))));
         }
+    }
+}
+
+fn in_time<T: Send + 'static>(
+    what: &'static str,
+    limit: Duration,
+    call: impl FnOnce() -> Result<T, CallError> + Send + 'static,
+) -> Result<T, Failure> {
+    match within(limit, what.to_owned(), call) {
+        Ok(answer) => answer.map_err(Failure::Plugin),
+        Err(why) => Err(Failure::NoAnswer { what, why }),
     }
 }
 

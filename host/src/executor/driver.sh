@@ -9,7 +9,9 @@
 #
 # Two processes: the keeper only ever reads stdin, so it is never deaf; the worker runs commands and waits for them.
 
-# keeper NONCE MARK SILENCE BASES DIR SLOT FORMER: FORMER is "PID BOOT" of the keeper that was here before, or empty.
+# keeper NONCE MARK SILENCE BASES DIR SLOT FORMER RELAY: FORMER is "PID BOOT" of the keeper that was here before, or empty.
+# RELAY: the transport goes on reading when the host has let go (podman does), so a test would never learn of it; control
+# bytes pass through a process which is killed then.
 keeper() {
   nonce=$1 mark=$2 dir=$5 slot=$6 self=$BASHPID fresh=''
   local silence=$3 detach=0 line len payload why=eof clean='' fd boot
@@ -23,6 +25,9 @@ keeper() {
   read -r boot 2>/dev/null </proc/sys/kernel/random/boot_id || boot=unknown
   await_former "$boot" $7 || exit 75
   enter "$4" || exit 71
+  if [[ $8 ]]; then
+    exec 1> >(echo "$BASHPID" >"$dir/s$slot/run/relay"; ATEX_MARK=$mark.relay exec cat)
+  fi
   exec 5>&1
   coproc WORKER { worker "$boot" >&5 5>&-; }
   local to=${WORKER[1]} pid=$WORKER_PID LC_ALL=C
@@ -43,6 +48,8 @@ keeper() {
   # The machine was about to go away on purpose: the streams may end, the test may go on for a while.
   if [[ $why == eof ]] && (( detach > 0 )); then
     eval "exec $to>&-"
+    kill -HUP "$pid" 2>/dev/null
+    [[ $8 ]] && kill -KILL "$(<"$dir/s$slot/run/relay")" 2>/dev/null
     local end=$(( SECONDS + detach ))
     while (( SECONDS < end )) && kill -0 "$pid" 2>/dev/null; do nap 0.2; done
     exit 75
@@ -60,8 +67,10 @@ nap() { read -r -t "$1" <> <(:) 2>/dev/null || sleep "$1"; }
 # A session that was told of a reboot may still be running its test: wait for its end or for our own.
 await_former() {
   [[ $2 && $1 == "$3" ]] || return 0
-  local line
+  local line stat
   while kill -0 "$2" 2>/dev/null; do
+    read -r stat 2>/dev/null </proc/"$2"/stat || return 0
+    [[ ${stat##*) } == Z* ]] && return 0   # only its parent knows it still
     IFS= read -r -t 0.2 line || (( $? > 128 )) || return 1
   done
 }
@@ -115,10 +124,12 @@ marked() {
 
 worker() {
   local len payload boot=$1
-  own=$dir/s$slot locale=${LC_ALL-unset} LC_ALL=C pid='' sid='' tty='' struck=''
+  own=$dir/s$slot locale=${LC_ALL-unset} LC_ALL=C pid='' sid='' tty='' struck='' gone=''
   [[ $setsid ]] || set -m   # at least a process group of its own
   trap 'hit TERM' USR1
   trap 'hit KILL; reap "ATEX_MARK=$mark.$slot."' USR2
+  # Nobody listens any more: no use in saying anything.
+  trap 'gone=1 struck=1' HUP
   trap : PIPE
   # A pipe opened anew has flags of its own: what a test does to O_NONBLOCK hurts itself only. Not possible for sockets.
   reopen=; (exec 3>/proc/self/fd/1 4>/proc/self/fd/2) 2>/dev/null && reopen=1
@@ -144,7 +155,7 @@ say() {
   for fd in 8 9; do
     tries=0
     until printf '\036%s %s %s %s\n' "$nonce" "$1" "$2" "$3" >&$fd 2>/dev/null; do
-      (( ++tries < 3000 )) && kill -0 "$self" || exit 75
+      [[ ! $gone ]] && (( ++tries < 3000 )) && kill -0 "$self" || exit 75
       nap 0.02
     done 2>/dev/null
   done

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 
 use super::control;
 use super::session::Place;
-use super::spec::{Dialect, Framework, RunOrder, Site, TestSpec, Variables};
+use super::spec::{Dialect, Framework, ResultRule, RunOrder, Site, TestSpec, Variables};
 use crate::transport::quote;
 
 /// The descriptor on which a test finds its control channel.
@@ -136,6 +136,13 @@ fn fixed(place: &Place, site: &Site, order: &RunOrder, counts: Counts, data: u32
         add("TMT_TEST_INVOCATION_PATH", invocation);
         add("TMT_TEST_ITERATION_ID", format!("{}-{}", order.execution, counts.restarts));
         add("TMT_VERSION", env!("CARGO_PKG_VERSION").into());
+    }
+    // What the reporting helpers make of the test's own verdict.
+    if test.framework == Framework::Beakerlib || test.result == ResultRule::Restraint {
+        add("ATEX_REPORT_PARTS_ONLY", "1".into());
+    }
+    if test.framework == Framework::Beakerlib && site.dialect == Dialect::Atex {
+        add("ATEX_REPORT_WARN_AS", "fail".into());
     }
     if test.framework == Framework::Beakerlib {
         beakerlib(test, order, &own, &place.directory, &mut add);

@@ -67,10 +67,11 @@ report_result() {
     panic) status=error ;;
     *) fail "not a result: ${positional[1]}" 2 ;;
   esac
+  [[ $status == warn ]] && status=${ATEX_REPORT_WARN_AS-warn}
   json "$name" quoted
   lock
   result "\"name\":$quoted,\"status\":\"$status\"" "$file" || fail 'the control channel is closed'
-  # The verdict of a test with tmt's rule "restraint" says nothing of its results.
+  [[ ${ATEX_REPORT_PARTS_ONLY-} ]] && return
   [[ -e $state/worst.$run ]] && read -r worst <"$state/worst.$run"
   if [[ $worst == none ]] || (( $(rank "$status") > $(rank "$worst") )); then
     printf '%s\n' "$status" >"$state/worst.$run"

@@ -1,187 +1,173 @@
 //! What one run of a test says: its control stream through the parser into the recorder, its log, its data.
+//!
+//! The first thing that goes wrong is the [fault](Intake::fault); the worker ends the test for it. From then on nothing is
+//! taken from the control channel, while the log goes on as long as it can be recorded: it may tell why.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::io::{self, Write};
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
 use std::time::{Duration, Instant};
 
 use super::clock::Clock;
-use super::control::{Event, Header, Parser, Part, Violation};
-use super::spec::{Ended, Published, Report, RunOrder, RunReport, Site, unix_ms};
+use super::control::{Event, Parser};
+use super::result::{Fallback, Options, RecordError, Recorder};
+use super::spec::{Dialect, Ended, Framework, Report, ResultRule, RunOrder, RunReport, Site, unix_ms};
 
 #[derive(Debug)]
 pub(crate) struct Intake {
+    execution: u64,
     parser: Parser,
-    facts: BTreeMap<String, String>,
+    recorder: Recorder,
+    /// Keys of facts that this run has told of, over its restarts.
+    facts: Vec<String>,
     fault: Option<Ended>,
+    log_works: bool,
+    data_works: bool,
     disconnect: bool,
     exit_code: Option<i32>,
     reports: Vec<Report>,
-    execution: u64,
-    bytes: u64,
-    limit: u64,
-    dir: PathBuf,
-    log: fs::File,
-    header: Option<Box<Header>>,
-    results: Vec<String>,
-    own: Option<String>,
 }
 
 impl Intake {
-    pub(crate) fn new(order: &RunOrder, site: &Site) -> io::Result<Self> {
-        let mut dir = order.artifacts.clone().into_os_string();
-        dir.push(".part");
-        let dir = PathBuf::from(dir);
-        fs::create_dir_all(&dir)?;
-        let log = fs::File::create(dir.join("output.txt"))?;
+    pub(crate) fn new(order: &RunOrder, site: &Site) -> Result<Self, RecordError> {
+        let test = &order.test;
+        let rule = if site.dialect == Dialect::Tmt { test.result } else { ResultRule::Respect };
+        let fallback = match test.framework {
+            Framework::Shell => Fallback::ExitStatus,
+            Framework::Beakerlib => Fallback::WorstOfBoth,
+        };
+        let limits = site.limits.clone();
         Ok(Self {
+            execution: order.execution,
             parser: Parser::new([]),
-            facts: BTreeMap::new(),
+            recorder: Recorder::create(&order.artifacts, Options { limits, rule, fallback })?,
+            facts: vec![],
             fault: None,
+            log_works: true,
+            data_works: true,
             disconnect: false,
             exit_code: None,
             reports: vec![],
-            execution: order.execution,
-            bytes: 0,
-            limit: site.limits.bytes_per_test,
-            dir,
-            log,
-            header: None,
-            results: vec![],
-            own: None,
         })
     }
 
     /// A new process of the test, with a channel of its own.
     pub(crate) fn begin(&mut self) {
-        self.parser = Parser::new(self.facts.keys().cloned());
+        self.parser = Parser::new(self.facts.iter().cloned());
         self.disconnect = false;
         self.exit_code = None;
     }
 
-    pub(crate) fn control(&mut self, data: &[u8], listening: bool, clock: &mut Clock) {
-        if !listening || self.fault.is_some() || self.disconnect || !self.account(data) {
-            return;
-        }
-        let mut input = data;
-        loop {
-            match self.parser.next(&mut input) {
+    /// Bytes of the control channel; `duration` acts on the clock at once.
+    pub(crate) fn control(&mut self, mut data: &[u8], clock: &mut Clock) {
+        // After `disconnect` the channel is closed for the test, whatever was on its way.
+        while self.fault.is_none() && !self.disconnect {
+            match self.parser.next(&mut data) {
                 Ok(None) => return,
-                Ok(Some(event)) => {
-                    self.event(event, clock);
-                    if self.disconnect {
-                        return;
-                    }
-                }
-                Err(violation) => return self.broken(&violation),
+                Ok(Some(event)) => self.event(event, clock),
+                Err(violation) => self.fail(&violation.into()),
             }
         }
     }
 
-    fn broken(&mut self, violation: &Violation) {
-        self.fault.get_or_insert(Ended::Protocol(violation.to_string()));
-    }
-
     fn event(&mut self, event: Event<'_>, clock: &mut Clock) {
         match event {
-            Event::Result(part) => self.part(part),
+            Event::Result(part) => match self.recorder.take(part) {
+                Ok(line) => self.line(line),
+                Err(e) => self.fail(&e),
+            },
             Event::ExitCode(code) => self.exit_code = Some(code.into()),
             Event::Duration(change) => clock.change(change, Instant::now()),
             Event::Disconnect => self.disconnect = true,
             Event::Machine { key, value } => {
-                self.facts.insert(key.clone(), value.clone());
+                if !self.facts.contains(&key) {
+                    self.facts.push(key.clone());
+                }
                 self.reports.push(Report::Label { execution: self.execution, key, value });
             }
             Event::Noop => {}
         }
     }
 
-    fn part(&mut self, part: Part<'_>) {
-        match part {
-            Part::Header(h) => self.header = Some(h),
-            Part::Data { .. } => {}
-            Part::End => {
-                if let Some(h) = self.header.take() {
-                    let json = serde_json::to_string(&h.object).unwrap_or_default();
-                    if h.name.is_none() {
-                        self.own = h.object.get("status").and_then(|s| s.as_str()).map(str::to_owned);
-                    }
-                    self.results.push(json.clone());
-                    self.reports.push(Report::ResultLine { execution: self.execution, json });
-                }
-            }
-        }
+    fn line(&mut self, line: Option<String>) {
+        let execution = self.execution;
+        self.reports.extend(line.map(|json| Report::ResultLine { execution, json }));
     }
 
-    fn account(&mut self, data: &[u8]) -> bool {
-        self.bytes += data.len() as u64;
-        if self.bytes > self.limit {
-            self.fault.get_or_insert(Ended::Limit("bytes-per-test".into()));
-        }
-        self.bytes <= self.limit
+    fn fail(&mut self, error: &RecordError) {
+        self.fault.get_or_insert_with(|| error.ended());
     }
 
     pub(crate) fn log(&mut self, data: &[u8]) {
-        let _ = self.log.write_all(data);
-    }
-
-    pub(crate) fn end(&mut self, cut: bool) {
-        if !cut && !self.disconnect {
-            if let Err(violation) = self.parser.finish() {
-                self.broken(&violation);
+        if self.log_works {
+            if let Err(e) = self.recorder.log(data) {
+                self.log_works = false;
+                self.fail(&e);
             }
         }
     }
 
-    pub(crate) fn begin_data(&mut self) {}
-    pub(crate) fn data(&mut self, _: &[u8]) {}
-    pub(crate) fn end_data(&mut self) {}
-
-    pub(crate) fn fault(&self) -> Option<Ended> {
-        self.fault.clone()
+    /// The process has ended by itself: nothing may be left in the middle.
+    pub(crate) fn end(&mut self) {
+        if self.fault.is_none() && !self.disconnect {
+            if let Err(violation) = self.parser.finish() {
+                self.fail(&violation.into());
+            }
+        }
     }
+
+    /// A piece of the tar stream of what the test left in `TMT_TEST_DATA`.
+    pub(crate) fn data(&mut self, data: &[u8]) {
+        if self.data_works
+            && let Err(e) = self.recorder.collect(data)
+        {
+            self.data_works = false;
+            self.fail(&e);
+        }
+    }
+
+    pub(crate) fn fault(&self) -> Option<&Ended> {
+        self.fault.as_ref()
+    }
+
+    /// The test has announced that the machine goes away.
     pub(crate) fn wants_disconnect(&self) -> bool {
         self.disconnect
     }
+
+    /// What the test, or a wrapper of it, told with the word `exitcode`.
     pub(crate) fn exit_code(&self) -> Option<i32> {
         self.exit_code
     }
-    pub(crate) fn tell(&mut self, _: u64, report: &dyn Fn(Report)) {
-        for r in self.reports.drain(..) {
-            report(r);
-        }
+
+    /// Passes on what has been reported since.
+    pub(crate) fn tell(&mut self, report: &dyn Fn(Report)) {
+        self.reports.drain(..).for_each(report);
     }
 
+    /// Publishes the artifacts.
     pub(crate) fn finish(
-        self,
-        order: &RunOrder,
+        mut self,
         ended: Ended,
         started_ms: u64,
         duration: Duration,
+        report: &dyn Fn(Report),
     ) -> RunReport {
-        let status = match (&ended, self.own) {
-            (_, Some(own)) => own,
-            (Ended::Exited(0), None) => "pass".into(),
-            (Ended::Exited(_), None) => "fail".into(),
-            _ => "infra".into(),
+        self.tell(report);
+        let execution = self.execution;
+        let recorded = self.recorder.finish(&ended);
+        let (status, note, results, artifacts, ended) = match recorded {
+            Ok(recorded) => {
+                let lines = recorded.last_lines.into_iter();
+                lines.for_each(|json| report(Report::ResultLine { execution, json }));
+                (recorded.status, recorded.note, recorded.results, Some(recorded.published), ended)
+            }
+            Err(e) => {
+                let ended = Ended::Host(e.to_string());
+                ("infra".to_owned(), Some(ended.to_string()), 0, None, ended)
+            }
         };
-        let _ = fs::write(self.dir.join("results"), self.results.join("\n"));
-        let _ = fs::rename(&self.dir, &order.artifacts);
-        RunReport {
-            execution: order.execution,
-            note: if matches!(ended, Ended::Exited(_)) { None } else { Some(ended.to_string()) },
-            ended,
-            status,
-            started_ms,
-            ended_ms: unix_ms(),
-            duration_ms: duration.as_millis() as u64,
-            results: self.results.len() as u64,
-            artifacts: Some(Published {
-                directory: order.artifacts.clone(),
-                bytes: 0,
-                digest: String::new(),
-            }),
-        }
+        let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let ended_ms = unix_ms();
+        RunReport { execution, ended, status, note, started_ms, ended_ms, duration_ms, results, artifacts }
     }
 }

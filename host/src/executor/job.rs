@@ -169,7 +169,7 @@ impl Job {
             return;
         }
         if self.cause.is_none() {
-            self.cause = self.intake.fault();
+            self.cause = self.intake.fault().cloned();
         }
         if self.cause.is_none() && self.stage == Stage::Test && self.clock.expired(now) {
             self.cause = Some(Ended::TimedOut);
@@ -252,7 +252,7 @@ impl Job {
             self.told_start = true;
             report(Report::Started { execution: self.order.execution });
         }
-        self.intake.tell(self.order.execution, report);
+        self.intake.tell(report);
     }
 
     /// After the end of a command: the next one, or none.
@@ -275,7 +275,6 @@ impl Job {
                 other => return Ok(other),
             },
             Stage::Data => {
-                self.intake.end_data();
                 return Ok(Next::Over);
             }
         }
@@ -291,9 +290,9 @@ impl Job {
         } else if end.has("abort") {
             self.end_as(Ended::Aborted);
         }
-        self.intake.end(self.cause.is_some());
         if self.cause.is_none() {
-            self.cause = self.intake.fault();
+            self.intake.end();
+            self.cause = self.intake.fault().cloned();
         }
         if self.cause.is_none() && self.intake.wants_disconnect() {
             return Next::Leaves;
@@ -305,7 +304,6 @@ impl Job {
         }
         if self.has_data {
             self.stage = Stage::Data;
-            self.intake.begin_data();
             return Next::Goes;
         }
         Next::Over
@@ -320,10 +318,12 @@ impl Job {
     }
 
     /// Publishes the artifacts.
-    pub(crate) fn finish(self) -> Report {
-        let ended = self.cause.unwrap_or(Ended::Exited(self.intake.exit_code().unwrap_or(self.exit)));
+    pub(crate) fn finish(self, report: &dyn Fn(Report)) {
+        let own_end = || Ended::Exited(self.intake.exit_code().unwrap_or(self.exit));
+        let ended = self.cause.unwrap_or_else(own_end);
         let duration = self.clock.ran(Instant::now());
-        Report::Finished(Box::new(self.intake.finish(&self.order, ended, self.started_ms, duration)))
+        let run = self.intake.finish(ended, self.started_ms, duration, report);
+        report(Report::Finished(Box::new(run)));
     }
 }
 
@@ -331,7 +331,8 @@ impl Sink for Job {
     fn control(&mut self, data: &[u8]) {
         match self.stage {
             Stage::Packages => {}
-            Stage::Test => self.intake.control(data, self.cause.is_none(), &mut self.clock),
+            Stage::Test if self.cause.is_some() => {}
+            Stage::Test => self.intake.control(data, &mut self.clock),
             Stage::Data => self.intake.data(data),
         }
     }

@@ -21,6 +21,8 @@ use crate::transport::{self, nap};
 /// First and longest pause between attempts to connect.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Keys may be put in place a little after the server is up.
+const DENIED_PATIENCE: Duration = Duration::from_secs(60);
 /// A driver that has been told to kill its test and does not say that it did is dead.
 const HOPELESS: Duration = Duration::from_secs(30);
 
@@ -90,11 +92,12 @@ impl Machine {
 
     /// Tries until it works, `until`, or a reason to give up; a run may be waiting for the machine's return.
     fn connect(&mut self, until: Instant, waiting: Option<u64>) -> Result<()> {
-        let mut place = match self.place.take() {
+        let place = match self.place.take() {
             Some(place) => place,
             None => Place::new(&self.spec.transport)?,
         };
         let mut pause = FIRST_PAUSE;
+        let mut denied: Option<Instant> = None;
         loop {
             let inbox = &mut self.inbox;
             let waker = inbox.waker.clone();
@@ -109,10 +112,11 @@ impl Machine {
                 }
                 Err(Error::Transport(transport::Error::Unreachable(_) | transport::Error::Gone(_)))
                     if Instant::now() + pause < until => {}
+                Err(Error::Transport(transport::Error::Denied(_)))
+                    if Instant::now() + pause < until
+                        && denied.get_or_insert_with(Instant::now).elapsed() < DENIED_PATIENCE => {}
                 Err(e) => return Err(e),
             }
-            // The former driver is not waited for in vain after a reboot: its boot id differs.
-            place = place.clone();
             let again = Instant::now() + pause;
             while Instant::now() < again {
                 if interrupt() {
@@ -287,7 +291,7 @@ impl Machine {
                     job.leave();
                     self.slots[index].job = Some(job);
                 }
-                Next::Over => (self.report)(job.finish()),
+                Next::Over => job.finish(&self.report),
             }
         }
         if may_leave(&self.slots) {
@@ -301,17 +305,15 @@ impl Machine {
     fn reboot(&mut self) -> Result<()> {
         let session = self.session.take().ok_or_else(no_session)?;
         let now = Instant::now();
-        let (mut slots, mut last) = (vec![], None);
-        for (index, slot) in self.slots.iter_mut().enumerate() {
-            let Some(job) = &mut slot.job else { continue };
-            slots.push(u16::try_from(index).unwrap_or(u16::MAX));
+        let mut last = None;
+        for job in self.slots.iter_mut().filter_map(|slot| slot.job.as_mut()) {
             let until = job.time_left_until(now);
             if last.is_none_or(|(_, latest)| until > latest) {
                 last = Some((job.execution(), until));
             }
         }
         let (execution, until) = last.ok_or_else(no_session)?;
-        self.place = Some(session.detach(&slots, until.saturating_duration_since(now))?);
+        self.place = Some(session.detach(until.saturating_duration_since(now))?);
         match self.connect(until, Some(execution)) {
             Ok(()) => self.returned(),
             Err(e) => {
@@ -323,7 +325,7 @@ impl Machine {
                 for slot in &mut self.slots {
                     if let Some(mut job) = slot.job.take() {
                         job.end_as(cause.clone());
-                        (self.report)(job.finish());
+                        job.finish(&self.report);
                     }
                 }
                 Err(Error::Failed(format!("the machine did not come back: {e}")))
@@ -374,8 +376,7 @@ impl Machine {
         for slot in &mut self.slots {
             if let Some(mut job) = slot.job.take() {
                 job.end_as(cause());
-                job.tell(&self.report);
-                (self.report)(job.finish());
+                job.finish(&self.report);
             }
         }
         for order in std::mem::take(&mut self.queue) {

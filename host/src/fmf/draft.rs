@@ -3,12 +3,14 @@
 //! The parts of one node may be scattered over several files and documents. Each part sets raw keys, operators
 //! included: a later `tag+` replaces an earlier one, and keeps its place in the order.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
 
 use super::error::{Error, Limit, NodeProblem};
+use super::sharing::Label;
 use super::value::{Map, Value};
 
 /// Levels of nodes below the root. Each is a step of recursion later.
@@ -20,6 +22,8 @@ const MAX_NODES: usize = 2_000_000;
 #[derive(Debug)]
 pub(super) struct Draft {
     nodes: Vec<DraftNode>,
+    /// Documents in several places whose directives were taken: they count in the first place only.
+    directed: HashSet<Label>,
 }
 
 #[derive(Debug, Default)]
@@ -37,7 +41,7 @@ pub(super) struct DraftNode {
 impl Draft {
     /// A tree of nothing but its root.
     pub(super) fn root() -> Self {
-        Self { nodes: vec![DraftNode::default()] }
+        Self { nodes: vec![DraftNode::default()], directed: HashSet::new() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -89,7 +93,8 @@ impl Draft {
     /// Takes the keys of a document into a node and, for keys that start with a slash, into its descendants.
     pub(super) fn update(&mut self, node: usize, document: &Map) -> Result<(), Error> {
         self.touch(node);
-        if let Some(directives) = document.get("/") {
+        let is_first = document.label().is_none_or(|label| self.directed.insert(label));
+        if let Some(directives) = document.get("/").filter(|_| is_first) {
             self.direct(node, directives)?;
         }
         for (key, value) in document {
@@ -157,4 +162,46 @@ impl Draft {
 /// The caller knows the file.
 fn bare(problem: NodeProblem) -> Error {
     Error::Node { node: "/".to_owned(), problem }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::fmf::{Order, Tree, yaml};
+
+    fn names(text: &str) -> Result<Vec<String>, String> {
+        let document = yaml::parse(text).unwrap();
+        let tree = Tree::from_data(document.as_map().unwrap()).map_err(|error| error.to_string())?;
+        Ok(Arc::new(tree).view().climb(Order::AsFound).map(|node| node.name().to_owned()).collect())
+    }
+
+    #[test]
+    fn slashes_make_children() {
+        for (text, expected) in [
+            ("/a/b/c: {x: 1}\n/a: {y: 1}", vec!["/", "/a", "/a/b", "/a/b/c"]),
+            ("//a: \n/b//c: {}\n///d///e: {}", vec!["/", "/a", "/b", "/b/c", "/d", "/d/e"]),
+            ("/a/: {inherit: false}", vec!["/", "/a"]),
+            ("//: {y: 2}", vec!["/", "/"]),
+            ("/a//: {}", vec!["/", "/a", "/a/"]),
+            ("/a: {b: {/c: 1}}", vec!["/", "/a"]),
+        ] {
+            assert_eq!(names(text).unwrap(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn errors_say_what_a_node_cannot_be() {
+        for (text, words) in [
+            ("/a: 5", "`/a` has to be a mapping or empty, not a int"),
+            ("/a: {1: 2}", "the key 1 is a int"),
+            ("~: 1", "a key is null"),
+            ("/: [inherit]", "mapping of directives, not a list"),
+            ("/: {inherit: 'no'}", "`inherit` takes true or false, not a str"),
+            ("/a/: {inherits: true}", "no directive 'inherits'"),
+        ] {
+            let error = names(text).unwrap_err();
+            assert!(error.contains(words), "{text}: {error}");
+        }
+    }
 }

@@ -15,6 +15,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::draft::{Draft, MAX_DEPTH};
 use super::error::{Error, Limit, NodeProblem};
+use super::sharing::Sharing;
 use super::value::Value;
 use super::{context, yaml};
 
@@ -57,8 +58,8 @@ pub(crate) fn normalize(path: &Path) -> PathBuf {
     normal
 }
 
-/// Reads all files of the tree at `root`.
-pub(super) fn explore(root: &Path) -> Result<Draft, Error> {
+/// Reads all files of the tree at `root`; also gives the labels of their anchored mappings.
+pub(super) fn explore(root: &Path) -> Result<(Draft, Sharing), Error> {
     check_version(root)?;
     let included = configuration(root)?;
     let mut explorer = Explorer {
@@ -67,13 +68,13 @@ pub(super) fn explore(root: &Path) -> Result<Draft, Error> {
         entered: HashSet::new(),
         directories: 0,
         bytes: 0,
-        texts: yaml::Interner::default(),
+        common: yaml::Common::default(),
     };
     let listing = explorer.list(root)?;
     if let Some(listing) = listing {
         explorer.directory(root, 0, listing, 0)?;
     }
-    Ok(explorer.draft)
+    Ok((explorer.draft, explorer.common.sharing))
 }
 
 /// The format's version has to be an integer, whichever.
@@ -157,7 +158,7 @@ struct Explorer {
     entered: HashSet<PathBuf>,
     directories: usize,
     bytes: u64,
-    texts: yaml::Interner,
+    common: yaml::Common,
 }
 
 impl Explorer {
@@ -165,13 +166,20 @@ impl Explorer {
         !name.starts_with('.') || self.included.contains(name)
     }
 
-    /// None if the directory cannot be listed.
+    /// None if the directory is not there any more, or behind a link that leads nowhere.
     fn list(&mut self, path: &Path) -> Result<Option<Listing>, Error> {
         self.directories += 1;
         if self.directories > MAX_DIRECTORIES {
             return Err(Limit::Directories(MAX_DIRECTORIES).into());
         }
-        let Ok(entries) = fs::read_dir(path) else { return Ok(None) };
+        let entries = match fs::read_dir(path) {
+            Ok(entries) => entries,
+            // Tests must not get lost because somebody forgot a permission.
+            Err(cause) if cause.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(Error::Directory { path: path.to_owned(), cause });
+            }
+            Err(_) => return Ok(None),
+        };
         let mut listing = Listing::default();
         for entry in entries {
             let Ok(entry) = entry else { break };
@@ -205,9 +213,10 @@ impl Explorer {
             };
         };
         if self.is_explored(&name) {
-            match is_directory {
-                true => listing.directories.push(Directory { name, link }),
-                false => listing.files.push(name),
+            if is_directory {
+                listing.directories.push(Directory { name, link });
+            } else {
+                listing.files.push(name);
             }
         }
         Ok(())
@@ -247,7 +256,7 @@ impl Explorer {
         if self.bytes > MAX_FILES {
             return Err(Limit::Files { mebibytes: MAX_FILES >> 20 }.into());
         }
-        let document = yaml::parse_with(&text, &mut self.texts)
+        let document = yaml::parse_with(&text, &mut self.common)
             .map_err(|cause| Error::Yaml { path: path.to_owned(), cause })?;
         let target = if name == MAIN { node } else { self.draft.child(node, stem(name))? };
         match &document {
@@ -280,5 +289,102 @@ fn in_file(path: &Path, error: Error) -> Error {
     match error {
         Error::Node { problem, .. } => Error::Document { path: path.to_owned(), problem },
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::fmf::{Order, Tree};
+
+    fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, text) in [(".fmf/version", "1\n")].iter().chain(files) {
+            let path = directory.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        directory
+    }
+
+    fn nodes(path: &Path) -> BTreeMap<String, usize> {
+        let view = Arc::new(Tree::load(path).unwrap()).view();
+        view.climb(Order::Sorted).map(|node| (node.name().to_owned(), node.sources().len())).collect()
+    }
+
+    #[test]
+    fn directories_of_runs_and_nested_trees_are_left_out() {
+        let directory = tree(&[
+            ("main.fmf", "x: 1\n"),
+            ("a/t.fmf", ""),
+            ("runs/1/run.json", "{}"),
+            ("runs/1/t.fmf", "test: t\n"),
+            ("nested/.fmf/version", "1"),
+            ("nested/t.fmf", ""),
+            ("plain/notes", ""),
+            (".hidden/t.fmf", ""),
+        ]);
+        let names: Vec<String> = nodes(directory.path()).into_keys().collect();
+        assert_eq!(names, ["/", "/a", "/a/t"]);
+    }
+
+    #[test]
+    fn the_root_is_above_and_the_whole_tree_is_loaded() {
+        let directory = tree(&[("a/b/t.fmf", ""), ("c.fmf", "")]);
+        assert_eq!(find_root(&directory.path().join("a/./b/../b")).unwrap(), directory.path());
+        assert_eq!(nodes(&directory.path().join("a/b")).len(), 5);
+        assert!(matches!(find_root(&directory.path().join("c.fmf")), Err(Error::Directory { .. })));
+        assert!(matches!(find_root(Path::new("/")), Err(Error::NoRoot(_))));
+    }
+
+    #[test]
+    fn sources_are_the_files_in_the_order_they_were_merged() {
+        let directory =
+            tree(&[("main.fmf", "/o: {a: 1}\n"), ("o.fmf", "b: 1"), ("o/main.fmf", "c: 1"), ("o/x.fmf", "")]);
+        let view = Arc::new(Tree::load(directory.path()).unwrap()).view();
+        let node = view.find("/o/x").unwrap();
+        let sources: Vec<_> =
+            node.sources().map(|path| path.strip_prefix(directory.path()).unwrap()).collect();
+        assert_eq!(sources, ["main.fmf", "o.fmf", "o/main.fmf", "o/x.fmf"].map(Path::new));
+        assert_eq!(node.directory(), Some(Path::new("o")));
+    }
+
+    #[test]
+    fn configuration_names_hidden_files_and_nothing_else() {
+        for (config, expected) in [
+            ("explore: {include: [.h, .x.fmf]}", Ok(4)),
+            ("explore: {}", Ok(1)),
+            ("other: 1", Ok(1)),
+            ("explore: {include: .h}", Err("list of names")),
+            ("explore: {include: [.fmf]}", Err("cannot be explored")),
+            ("explore:", Err("`explore`")),
+            ("", Err("mapping")),
+            ("a: [", Err("line 2")),
+        ] {
+            let directory = tree(&[
+                (".fmf/config", &format!("{config}\n")),
+                (".h/a.fmf", ""),
+                (".x.fmf", ""),
+                (".y.fmf", ""),
+            ]);
+            match (Tree::load(directory.path()), expected) {
+                (Ok(tree), Ok(count)) => assert_eq!(tree.len(), count, "{config}"),
+                (Err(error), Err(words)) => assert!(error.to_string().contains(words), "{config}: {error}"),
+                (other, _) => assert!(other.is_err() == expected.is_err(), "{config}"),
+            }
+        }
+    }
+
+    #[test]
+    fn any_integer_is_a_version() {
+        for (version, fits) in
+            [("1", true), (" -99\n", true), ("1_0", true), ("1.0", false), ("", false), ("one", false)]
+        {
+            let directory = tree(&[(".fmf/version", version)]);
+            assert_eq!(Tree::load(directory.path()).is_ok(), fits, "{version:?}");
+        }
     }
 }

@@ -25,35 +25,41 @@ impl Selection {
     }
 
     /// Branches too.
+    #[must_use]
     pub fn whole(mut self, whole: bool) -> Self {
         self.whole = whole;
         self
     }
 
+    #[must_use]
     pub fn order(mut self, order: Order) -> Self {
         self.order = order;
         self
     }
 
     /// Nodes that have the key, whatever its value.
+    #[must_use]
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.keys.push(key.into());
         self
     }
 
     /// Nodes in whose full name this or another given pattern is found.
+    #[must_use]
     pub fn name(mut self, pattern: impl Into<String>) -> Self {
         self.names.push(Pattern::new(pattern.into()));
         self
     }
 
     /// Nodes with data from this or another given file; absolute paths.
+    #[must_use]
     pub fn source(mut self, file: impl Into<PathBuf>) -> Self {
         self.sources.insert(file.into());
         self
     }
 
     /// Nodes that pass the filter.
+    #[must_use]
     pub fn filter(mut self, filter: Filter) -> Self {
         self.filters.push(filter);
         self
@@ -109,5 +115,36 @@ impl View {
             Ok(false) => None,
             Err(error) => Some(Err(error)),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::fmf::{Tree, yaml};
+
+    fn selected(selection: &Selection) -> Vec<String> {
+        let text = "x: 1\n/b: {y: 1}\n/a:\n  /: {select: true}\n  /2: {z: null}\n  /10: {}\n/c: {/: {select: false}}\n";
+        let tree = Tree::from_data(yaml::parse(text).unwrap().as_map().unwrap()).unwrap();
+        let view = Arc::new(tree).view();
+        view.prune(selection).map(|node| node.unwrap().name().to_owned()).collect()
+    }
+
+    #[test]
+    fn leaves_and_what_directives_say_in_order() {
+        assert_eq!(selected(&Selection::new()), ["/a", "/a/10", "/a/2", "/b"]);
+        assert_eq!(selected(&Selection::new().order(Order::AsFound)), ["/b", "/a", "/a/2", "/a/10"]);
+        assert_eq!(selected(&Selection::new().whole(true)), ["/", "/a", "/a/10", "/a/2", "/b", "/c"]);
+    }
+
+    #[test]
+    fn all_criteria_have_to_hold() {
+        assert_eq!(selected(&Selection::new().key("z")), ["/a/2"]);
+        assert_eq!(selected(&Selection::new().name("^/b").name("2$")), ["/a/2", "/b"]);
+        assert_eq!(selected(&Selection::new().name("a").filter(Filter::new("x:1"))), ["/a", "/a/10", "/a/2"]);
+        assert_eq!(selected(&Selection::new().filter(Filter::new("y:1"))), ["/b"]);
+        assert!(selected(&Selection::new().source("/nowhere")).is_empty());
     }
 }

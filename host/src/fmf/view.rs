@@ -77,6 +77,14 @@ impl<'v> Node<'v> {
         }
     }
 
+    /// The same, to keep.
+    pub fn shared_data(self) -> Arc<Map> {
+        match self.view.changed.get(self.id) {
+            Some(Some(changed)) => changed.clone(),
+            _ => self.inner().data.clone(),
+        }
+    }
+
     /// The value of a key.
     pub fn get(self, key: &str) -> Option<&'v Value> {
         self.data().get(key)

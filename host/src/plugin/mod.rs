@@ -17,6 +17,7 @@ mod instance;
 mod library;
 mod registry;
 mod search;
+mod within;
 
 pub use elf::ElfFault;
 pub use error::{CallError, PluginError, Refusal};
@@ -25,6 +26,7 @@ pub use instance::{Call, Instance};
 pub use library::{Library, Trust, Warning};
 pub use registry::{Offer, Registry};
 pub use search::{Search, file_name};
+pub(crate) use within::{NoAnswer, STACK_BYTES, within};
 
 pub use atex_plugin_api::describe::{Description, Kind, Provided};
 pub use atex_plugin_api::host_side::{Cancel, PolicyHandle, ReportEvent};

@@ -5,14 +5,20 @@
 //! *journal* ([`Journal`]) says what happened; it is in the run directory, records are written before they count (they survive
 //! the death of the process) and synced in groups.
 
+mod history;
 mod journal;
+mod lease;
 mod ledger;
+mod progress;
 mod record;
 mod run_dir;
 mod state;
 
+pub use history::{Expectation, Expectations, History, HistoryError, Past, Sample, TestHistory};
 pub use journal::{Journal, JournalReader};
-pub use ledger::{Claim, Entry, Ledger, LedgerError, PluginFile, Standing, State};
+pub use lease::{Claim, Entry, PluginFile, Standing, State};
+pub use ledger::{Damage, Ledger, LedgerError};
+pub use progress::Progress;
 pub use record::{
     Class, Ended, Execution, How, Machine, MachineChange, Promise, Record, RunFile, RunPlatform, RunPlugin,
     Session, What,

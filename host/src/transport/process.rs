@@ -8,6 +8,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use atex_plugin_api::model::ExecTransport;
@@ -214,11 +215,23 @@ impl Running {
         if let (Some(patience), Some(pidfd)) = (patience, &self.pidfd) {
             let _ = poll_until(&mut [interest(pidfd.as_fd(), true, false)], Instant::now() + patience);
         }
-        if !matches!(self.child.try_wait(), Ok(Some(_))) && patience.is_some() {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
+        if !matches!(self.child.try_wait(), Ok(Some(_))) {
+            if patience.is_some() {
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+            } else {
+                adopt(self.child);
+            }
         }
     }
+}
+
+/// Children that were left to end by themselves; each call reaps those that have.
+fn adopt(child: Child) {
+    static LEFT: Mutex<Vec<Child>> = Mutex::new(Vec::new());
+    let mut left = LEFT.lock().unwrap_or_else(PoisonError::into_inner);
+    left.retain_mut(|child| !matches!(child.try_wait(), Ok(Some(_))));
+    left.push(child);
 }
 
 fn is_not_now(e: &std::io::Error) -> bool {

@@ -1,6 +1,10 @@
 //! A machine under test: its worker, and what it reported.
 
-#![allow(unreachable_pub, dead_code)]
+#![allow(unreachable_pub, dead_code, clippy::allow_attributes, reason = "each test binary uses a part")]
+
+pub mod cases;
+pub mod fixtures;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
@@ -8,7 +12,7 @@ use std::time::Duration;
 
 use atex_host::executor::Handle;
 use atex_host::executor::spec::{
-    Dialect, Framework, Limits, MachineSpec, Order, Packages, Report, ResultRule, RunOrder, RunReport, Site,
+    Dialect, Framework, Layer, Limits, MachineSpec, Order, Packages, Report, ResultRule, RunOrder, RunReport, Site,
     TestEnvironment, TestSpec,
 };
 use atex_plugin_api::model::Transport;
@@ -38,7 +42,7 @@ pub fn spec(transport: Transport) -> MachineSpec {
 
 pub fn site(tree: &Path) -> Site {
     Site {
-        tree: tree.to_path_buf(),
+        layers: vec![Layer { from: tree.to_path_buf(), to: String::new() }],
         uploads: vec![],
         environment: vec![],
         prepare: vec![],
@@ -123,6 +127,7 @@ impl Machine {
         loop {
             match self.report() {
                 Report::Finished(run) => return *run,
+                Report::Lost { reason } => panic!("lost: {reason}; before: {:?}", self.seen),
                 other => self.seen.push(format!("{other:?}")),
             }
         }

@@ -189,13 +189,18 @@ fn values(text: &str) -> Option<&str> {
 
 /// The rest of `DIMENSION is defined`, where the blank before `is` may be missing: `distrois defined`.
 fn definition(dimension: &str, rest: &str) -> Option<Expression> {
-    let kinds: [(&str, fn(String) -> Expression); 2] =
-        [("is defined", Expression::Defined), ("is not defined", Expression::NotDefined)];
-    let whole = kinds.iter().find(|(text, _)| rest.trim_start().starts_with(text));
-    if let Some((_, kind)) = whole {
-        return Some(kind(dimension.to_owned()));
+    let whole = rest.trim_start();
+    let (name, is) = match dimension.strip_suffix("is") {
+        Some(name) if !whole.starts_with("is ") => (name, rest),
+        _ => (dimension, whole.strip_prefix("is")?),
+    };
+    if name.is_empty() {
+        None
+    } else if is.starts_with(" defined") {
+        Some(Expression::Defined(name.to_owned()))
+    } else if is.starts_with(" not defined") {
+        Some(Expression::NotDefined(name.to_owned()))
+    } else {
+        None
     }
-    let shorter = dimension.strip_suffix("is").filter(|name| !name.is_empty())?;
-    let (_, kind) = kinds.iter().find(|(text, _)| rest.starts_with(&text[2..]))?;
-    Some(kind(shorter.to_owned()))
 }

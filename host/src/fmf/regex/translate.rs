@@ -167,20 +167,25 @@ impl Translator<'_> {
                 if self.rest.any(|c| c == ')') { Ok(()) } else { Err("a comment without its `)`".to_owned()) }
             }
             Some('<') => match self.rest.next() {
-                Some(kind @ ('=' | '!')) => self.plain_group(&format!("(?<{kind}")),
+                Some(kind @ ('=' | '!')) => {
+                    self.plain_group(&format!("(?<{kind}"));
+                    Ok(())
+                }
                 _ => Err("`(?<` is no group: look-behind is `(?<=` or `(?<!`, a name `(?P<`".to_owned()),
             },
-            Some(kind @ (':' | '=' | '!' | '>')) => self.plain_group(&format!("(?{kind}")),
+            Some(kind @ (':' | '=' | '!' | '>')) => {
+                self.plain_group(&format!("(?{kind}"));
+                Ok(())
+            }
             Some('(') => Err("conditional groups are not supported".to_owned()),
             Some(flag) => self.flag_group(flag),
             None => Err("`(?` at the end".to_owned()),
         }
     }
 
-    fn plain_group(&mut self, opening: &str) -> Result<(), String> {
+    fn plain_group(&mut self, opening: &str) {
         self.open.push(0);
         self.output.push_str(opening);
-        Ok(())
     }
 
     fn named_group(&mut self) -> Result<(), String> {
@@ -198,7 +203,7 @@ impl Translator<'_> {
                 }
                 self.groups += 1;
                 self.open.push(self.groups);
-                self.output.push_str(&format!("(?P<{name}>"));
+                self.output.extend(["(?P<", &name, ">"]);
             }
             Some('=') => {
                 self.outer.pop();
@@ -236,14 +241,15 @@ impl Translator<'_> {
             Some(')') if at_start => {
                 self.outer.pop();
                 if !kept.is_empty() {
-                    self.output.push_str(&format!("(?{kept})"));
+                    self.output.extend(["(?", &kept, ")"]);
                 }
                 Ok(())
             }
             Some(':') => {
                 self.flags.verbose = (self.flags.verbose || on.contains('x')) && !off.contains('x');
                 self.flags.multiline = (self.flags.multiline || on.contains('m')) && !off.contains('m');
-                self.plain_group(&format!("(?{kept}:"))
+                self.plain_group(&format!("(?{kept}:"));
+                Ok(())
             }
             _ => Err("flags for the whole pattern belong at its start".to_owned()),
         }
@@ -405,7 +411,7 @@ enum ClassItem {
 /// A character that stands for itself, in a class as well as outside.
 fn push_literal(output: &mut String, character: char) {
     if character.is_control() {
-        output.push_str(&format!("\\x{{{:x}}}", u32::from(character)));
+        output.extend(character.escape_unicode());
         return;
     }
     // Not every sign may be escaped: `\<` is the start of a word in the other syntax.

@@ -199,7 +199,7 @@ fn serialize_items<'a, S: Serializer>(
 impl Serialize for Map {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut entries = serializer.serialize_map(Some(self.len()))?;
-        for (key, value) in self.iter() {
+        for (key, value) in self {
             match key.as_str() {
                 Some(key) => entries.serialize_entry(key, value)?,
                 None => entries.serialize_entry(&key.to_string(), value)?,

@@ -270,15 +270,10 @@ fn write_quoted(out: &mut impl fmt::Write, text: &str) -> fmt::Result {
 /// Control and format characters, separators but the blank, surrogates and private use are not. Characters that no
 /// table here knows (unassigned ones) count as printable.
 fn is_printable(c: char) -> bool {
-    match c {
-        ' ' => true,
-        '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{180e}' => false,
-        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => false,
-        '\u{fff9}'..='\u{fffb}' | '\u{e000}'..='\u{f8ff}' | '\u{e0001}'..='\u{e007f}' | '\u{f0000}'.. => {
-            false
-        }
-        c => !c.is_control() && !c.is_whitespace(),
-    }
+    let hidden = matches!(c, '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{180e}'
+        | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+        | '\u{fff9}'..='\u{fffb}' | '\u{e000}'..='\u{f8ff}' | '\u{e0001}'..='\u{e007f}' | '\u{f0000}'..);
+    c == ' ' || !(hidden || c.is_control() || c.is_whitespace())
 }
 
 fn write_bytes(out: &mut impl fmt::Write, bytes: &[u8]) -> fmt::Result {

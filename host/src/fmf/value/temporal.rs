@@ -1,7 +1,7 @@
 //! Dates and times of documents: enough to show and compare them, no calendar arithmetic.
 
 use std::cmp::Ordering;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 /// A day of the proleptic Gregorian calendar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -101,14 +101,14 @@ impl DateTime {
         let mut text =
             format!("{}{separator}{:02}:{:02}:{:02}", self.date, self.hour, self.minute, self.second);
         if self.microsecond != 0 {
-            text.push_str(&format!(".{:06}", self.microsecond));
+            let _ = write!(text, ".{:06}", self.microsecond);
         }
         if let Some(offset) = self.offset {
             let sign = if offset < 0 { '-' } else { '+' };
             let (hours, rest) = (offset.abs() / 3600, offset.abs() % 3600);
-            text.push_str(&format!("{sign}{hours:02}:{:02}", rest / 60));
+            let _ = write!(text, "{sign}{hours:02}:{:02}", rest / 60);
             if rest % 60 != 0 {
-                text.push_str(&format!(":{:02}", rest % 60));
+                let _ = write!(text, ":{:02}", rest % 60);
             }
         }
         text
@@ -119,10 +119,10 @@ impl DateTime {
         let Date { year, month, day } = self.date;
         let mut text = format!("datetime.datetime({year}, {month}, {day}, {}, {}", self.hour, self.minute);
         if self.second != 0 || self.microsecond != 0 {
-            text.push_str(&format!(", {}", self.second));
+            let _ = write!(text, ", {}", self.second);
         }
         if self.microsecond != 0 {
-            text.push_str(&format!(", {}", self.microsecond));
+            let _ = write!(text, ", {}", self.microsecond);
         }
         match self.offset {
             None => {}
@@ -130,9 +130,8 @@ impl DateTime {
             Some(offset) => {
                 let (days, seconds) = (offset.div_euclid(86_400), offset.rem_euclid(86_400));
                 let days = if days == 0 { String::new() } else { format!("days={days}, ") };
-                text.push_str(&format!(
-                    ", tzinfo=datetime.timezone(datetime.timedelta({days}seconds={seconds}))"
-                ));
+                let _ =
+                    write!(text, ", tzinfo=datetime.timezone(datetime.timedelta({days}seconds={seconds}))");
             }
         }
         text.push(')');

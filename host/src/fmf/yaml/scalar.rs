@@ -295,23 +295,25 @@ fn clock(cursor: &mut Cursor<'_>) -> Option<Clock> {
         cursor.0 = rest;
     }
     cursor.blanks();
-    Some(Clock { time: (hour, minute, second), fraction, offset: offset(cursor)? })
+    let offset = if cursor.0.is_empty() { None } else { Some(offset(cursor)?) };
+    Some(Clock { time: (hour, minute, second), fraction, offset })
 }
 
-/// The distance to UTC in seconds; the inner none is no distance, the outer one a syntax error.
-fn offset(cursor: &mut Cursor<'_>) -> Option<Option<i32>> {
-    if cursor.take(b'Z').is_some() {
-        return Some(Some(0));
-    }
-    let sign = match cursor.0.first() {
-        Some(b'-') => -1,
-        Some(b'+') => 1,
-        _ => return Some(None),
+/// The distance to UTC in seconds after a `Z` or a sign.
+fn offset(cursor: &mut Cursor<'_>) -> Option<i32> {
+    let sign = match cursor.0.first()? {
+        b'Z' => 0,
+        b'-' => -1,
+        b'+' => 1,
+        _ => return None,
     };
     cursor.0 = &cursor.0[1..];
+    if sign == 0 {
+        return Some(0);
+    }
     let hours = cursor.digits(1, 2)?;
     let minutes = if cursor.take(b':').is_some() { cursor.digits(2, 2)? } else { 0 };
-    Some(Some(sign * (hours * 3600 + minutes * 60) as i32))
+    Some(sign * (hours * 3600 + minutes * 60) as i32)
 }
 
 fn timestamp(text: &str) -> std::result::Result<Value, String> {
