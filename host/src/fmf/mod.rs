@@ -18,11 +18,11 @@ mod merge;
 mod plan;
 pub mod regex;
 pub mod select;
-mod text;
 mod sharing;
 mod tree;
 pub mod value;
 mod view;
+mod words;
 pub mod yaml;
 
 pub use self::adjust::{Adjustment, Undecided};

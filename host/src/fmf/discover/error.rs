@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::super::expression::ConditionError;
 use super::super::git::GitError;
-use super::super::text::printable;
 use super::super::{Node, regex};
+use crate::text::printable;
 
 /// Where in the metadata something stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
