@@ -58,6 +58,9 @@ pub enum DiscoverError {
     #[error("two tests have the name {}, {first} and {second}", printable(.name))]
     SameName { name: String, first: Place, second: Place },
 
+    #[error("the plans have more than {limit} tests together")]
+    TooManyTests { limit: usize },
+
     #[error("{option}: {cause}")]
     Regex { option: &'static str, cause: regex::Error },
 
