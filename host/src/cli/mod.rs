@@ -10,6 +10,7 @@ mod first;
 pub mod fmf;
 pub mod requires;
 pub mod show;
+pub mod simulate;
 mod texts;
 
 use std::ffi::OsString;

@@ -145,13 +145,13 @@ impl Coordinator {
         self.out.push(Action::Setup { lease, setup, platform });
     }
 
-    pub(super) fn identified(&mut self, lease: LeaseId, facts: Arc<Facts>) {
+    pub(super) fn identified(&mut self, lease: LeaseId, facts: &Arc<Facts>) {
         let Some(it) = self.leases.get_mut(lease) else { return };
         if it.facts.is_some() || it.state != State::SettingUp {
             return;
         }
         it.facts = Some(facts.clone());
-        self.board(lease, &facts);
+        self.board(lease, facts);
     }
 
     pub(super) fn set_up(&mut self, lease: LeaseId, setup: u32) {
