@@ -8,7 +8,7 @@ use std::{collections::HashMap, io};
 use crate::core::{
     config::{Past, Resume},
     event::{ChainId, ExecutionId, LeaseId, Ms, NONE, Note},
-    verdict::Verdict,
+    verdict::{Cause, Verdict},
 };
 
 use super::{
@@ -77,7 +77,7 @@ impl Progress {
     /// Forgets the verdicts of tests that did not run, or not again, because the run was stopped.
     pub fn reopen_stopped(&mut self) {
         for test in &mut self.tests {
-            if test.verdict.as_ref().and_then(Verdict::cause).is_some_and(|cause| cause.is_stop()) {
+            if test.verdict.as_ref().and_then(Verdict::cause).is_some_and(Cause::is_stop) {
                 test.verdict = None;
             }
         }
@@ -164,10 +164,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        core::{
-            event::FinishedRun,
-            verdict::{Cause, Judged},
-        },
+        core::{event::FinishedRun, verdict::Judged},
         store::{Journal, Record, Session, record::How},
     };
 
