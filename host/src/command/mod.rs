@@ -4,6 +4,7 @@ mod error;
 mod gc;
 mod list;
 mod open;
+mod plugins;
 mod prepare;
 mod provision;
 mod report;
@@ -34,6 +35,9 @@ pub fn execute(
         Command::Requires(plan) => list::list(*plan, list::What::Packages, terminal),
         Command::Report(wanted) => report::report(&wanted, terminal),
         Command::Gc(gc) => gc::gc(&gc, surroundings, terminal),
+        Command::PluginsList(libraries) => plugins::list(&libraries, terminal),
+        Command::PluginsCheck(file) => plugins::check(&file, terminal),
+        Command::PluginsNew(wanted) => plugins::new(&wanted),
         Command::Fmf(args) => fmf(&args),
         Command::Print(text) => print(&text),
         _ => Err(Error::Output(io::Error::other("not yet"))),
