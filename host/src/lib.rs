@@ -1,4 +1,4 @@
-//! Runs FMF tests on machines that plugins supply.
+//! Runs FMF tests on machines that plugins supply. `ARCHITECTURE.md` says how the parts fit together.
 
 pub mod cli;
 pub mod command;
@@ -12,9 +12,3 @@ mod report;
 pub mod store;
 pub mod text;
 pub mod transport;
-pub mod config;
-pub mod core;
-pub mod executor;
-pub mod fmf;
-pub mod plugin;
-pub mod store;

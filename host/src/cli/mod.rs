@@ -5,8 +5,11 @@
 //! plugin or prints: the texts of `--help`, `schema`, `completions` and `man` are commands like others.
 
 pub mod args;
+pub mod discover;
 mod first;
 pub mod fmf;
+pub mod requires;
+pub mod show;
 mod texts;
 
 use std::ffi::OsString;

@@ -28,6 +28,14 @@ pub enum Error {
     NoTests,
     #[error(transparent)]
     Start(#[from] crate::engine::StartError),
+    #[error(transparent)]
+    Fmf(#[from] crate::fmf::Error),
+    #[error(transparent)]
+    Discover(#[from] crate::fmf::discover::DiscoverError),
+    #[error("cannot read the tree {}: {error}", root.display())]
+    Tree { root: std::path::PathBuf, error: io::Error },
+    #[error("cannot read the journal of {}: {error}", run.display())]
+    Journal { run: std::path::PathBuf, error: io::Error },
     #[error("cannot use the state directory: {0}")]
     State(io::Error),
     #[error("cannot write to standard output: {0}")]
@@ -45,6 +53,10 @@ impl Error {
             | Self::Plugin(_)
             | Self::Call(_)
             | Self::Silent { .. }
+            | Self::Fmf(_)
+            | Self::Discover(_)
+            | Self::Tree { .. }
+            | Self::Journal { .. }
             | Self::RunDir(_) => ExitStatus::WrongUse,
             // Whoever reads our output has gone: `| head`.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitStatus::Passed,

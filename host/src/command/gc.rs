@@ -95,6 +95,11 @@ impl Collector<'_> {
         for leases in pools.into_values() {
             self.pool(&mut ledger, &leases)?;
         }
+        for damage in ledger.damage() {
+            self.held += 1;
+            let place = format!("{} line {}", path.display(), damage.line);
+            self.say("unknown", &place, "", &format!("cannot be read: {}", damage.problem))?;
+        }
         ledger.close()?;
         Ok(())
     }

@@ -13,7 +13,7 @@ use atex_plugin_api::{
 };
 
 use crate::{
-    config::{self, Dialect, PluginUse, PoolChoice, RunPlan, Surroundings},
+    config::{self, PluginUse, PoolChoice, RunPlan},
     core::{
         self, Catalogue, Chain,
         config::{Config, Past, Resume, Served, TestPlan},
@@ -23,6 +23,7 @@ use crate::{
     executor::spec,
     plugin::{Call, Provisioner, Registry, Reporter},
     report::Metadata,
+    fmf::discover::DiscoveredTest,
     store::{Promise, RunPlugin, StateDir},
 };
 
@@ -71,10 +72,9 @@ pub(super) fn prepare(
     plan: RunPlan,
     run: &str,
     state: &StateDir,
-    around: &Surroundings,
 ) -> Result<Prepared, Error> {
     let registry = open::registry(&plan.libraries, plan.allow.strict, state)?;
-    let Selected { plan, tree: root, digest, platforms, mut warnings } = select(plan, state, around)?;
+    let Selected { plan, tree: root, digest, platforms, mut warnings } = select(plan, state)?;
     let mut used = Used { registry: &registry, plugins: Vec::new() };
     let (pools, mut config) = pools(&plan, &mut used, state)?;
     let (chains, policy_names) = chains(&plan, &mut used)?;
@@ -90,7 +90,7 @@ pub(super) fn prepare(
         for test in selected.tests {
             let spec = Arc::new(test.spec);
             tests.push(Test { platform: number as PlatformId, name: spec.name.clone(), spec: Arc::clone(&spec) });
-            catalogue.tests.push(Described { platform: number as PlatformId, spec, metadata: test.metadata });
+            catalogue.tests.push(Described { platform: number as PlatformId, spec, found: test.found });
         }
         job_platforms.push(Platform {
             name: of_plan.name.clone(),
@@ -275,7 +275,7 @@ fn register(chains: &mut [Chain], plan: &RunPlan, catalogue: &TestCatalogue) -> 
 struct Described {
     platform: PlatformId,
     spec: Arc<spec::TestSpec>,
-    metadata: crate::fmf::Map,
+    found: DiscoveredTest,
 }
 
 impl Described {
@@ -291,7 +291,7 @@ impl Described {
 
     /// `extra-slots`: how many slots the test takes; `all` for the whole machine.
     fn claim(&self) -> u16 {
-        match self.metadata.get("extra-slots") {
+        match self.found.metadata().get("extra-slots") {
             Some(value) if value.as_str() == Some("all") => WHOLE_MACHINE,
             Some(value) => value.as_i64().map_or(1, |slots| u16::try_from(slots.max(1)).unwrap_or(WHOLE_MACHINE)),
             None => 1,
@@ -305,7 +305,7 @@ struct TestCatalogue {
 
 impl TestCatalogue {
     fn value(&self, test: TestId, key: &str) -> Option<serde_json::Value> {
-        self.tests.get(test as usize)?.metadata.get(key).map(crate::fmf::Value::to_json)
+        self.tests.get(test as usize)?.found.metadata().get(key).map(crate::fmf::Value::to_json)
     }
 }
 
@@ -321,21 +321,10 @@ impl Catalogue for TestCatalogue {
         info
     }
 
-    /// A list is joined by newlines, a text is itself, anything else is JSON.
     fn attr(&self, test: TestId, key: &str) -> Cow<'_, str> {
-        let Some(described) = self.tests.get(test as usize) else { return Cow::Borrowed("") };
-        let Some(value) = described.metadata.get(key) else { return Cow::Borrowed("") };
-        if let Some(text) = value.as_str() {
-            return Cow::Borrowed(text);
-        }
-        match value.as_list() {
-            Some(list) => {
-                let plain = |item: &crate::fmf::Value| {
-                    item.as_str().map_or_else(|| item.to_json().to_string(), str::to_owned)
-                };
-                Cow::Owned(list.iter().map(plain).collect::<Vec<_>>().join("\n"))
-            }
-            None => Cow::Owned(value.to_json().to_string()),
+        match self.tests.get(test as usize) {
+            Some(described) => Cow::Owned(described.found.attribute(key)),
+            None => Cow::Borrowed(""),
         }
     }
 }

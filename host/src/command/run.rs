@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     cli::Format,
-    config::{ExitStatus, RunDirectory, RunPlan, Surroundings},
+    config::{ExitStatus, RunDirectory, RunPlan},
     engine::{self, Chronicle, Engine, unix_ms},
     report::{self, Console, PluginReporter, Style},
     store::{Ledger, RunDir, RunFile, RunPlatform, Session, StateDir, What},
@@ -25,11 +25,11 @@ use super::{
 /// Of the format of `run.json`.
 const VERSION: u32 = 1;
 
-pub(super) fn run(plan: RunPlan, around: &Surroundings, terminal: &Terminal) -> Result<ExitStatus, Error> {
+pub(super) fn run(plan: RunPlan, terminal: &Terminal) -> Result<ExitStatus, Error> {
     terminal.mask(&plan.secrets);
     let state = StateDir::from_environment().map_err(Error::State)?;
     let run = run_id();
-    let mut prepared = prepare(plan, &run, &state, around)?;
+    let mut prepared = prepare(plan, &run, &state)?;
     for warning in &prepared.warnings {
         tracing::warn!("{warning}");
     }

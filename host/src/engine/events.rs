@@ -125,6 +125,10 @@ impl Engine {
         self.classes.insert(execution, class);
         self.chronicle.tell(What::Finished(Box::new(record)));
         self.feed(event_of(&report, class));
+        if let Ended::Host(why) = &report.ended {
+            self.tally.host_failed();
+            self.warn(format!("execution {execution}: the host could not go on: {why}"));
+        }
         if report.ended == Ended::Aborted {
             self.warn(format!(
                 "test {} asked for the end of the run",
@@ -238,7 +242,7 @@ fn event_of(report: &RunReport, class: Class) -> Event {
         status: Arc::from(report.status.as_str()),
     };
     match &report.ended {
-        Ended::Exited(_) | Ended::Aborted | Ended::NotStarted(_) => finished(match class {
+        Ended::Exited(_) | Ended::Aborted | Ended::NotStarted(_) | Ended::Host(_) => finished(match class {
             Class::Passed | Class::Warned => Outcome::Passed,
             Class::Failed | Class::Infra | Class::Stopped => Outcome::Failed,
         }),
@@ -260,5 +264,6 @@ fn how(ended: &Ended) -> How {
         Ended::Aborted => How::Aborted,
         Ended::Cancelled => How::Cancelled,
         Ended::Lost(_) => How::Lost,
+        Ended::Host(_) => How::Host,
     }
 }

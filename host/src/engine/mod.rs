@@ -205,7 +205,7 @@ impl Engine {
     fn on_reporter_done(&mut self, reporter: &str, problem: Option<String>) {
         self.reporters_left.retain(|name| name != reporter);
         if let Some(problem) = problem {
-            self.tally.reporter_failed();
+            self.tally.host_failed();
             self.warn(problem);
         }
     }
@@ -231,13 +231,13 @@ impl Engine {
             }
         }
         for reporter in std::mem::take(&mut self.reporters_left) {
-            self.tally.reporter_failed();
+            self.tally.host_failed();
             tracing::error!(
                 "reporter {reporter} was not through in time; `atex-host report` goes on from where it stopped"
             );
         }
         if !self.chronicle.is_complete() {
-            self.tally.journal_failed();
+            self.tally.host_failed();
         }
         self.tally.still_held(self.chronicle.open_leases());
         if let Err(error) = self.chronicle.close() {

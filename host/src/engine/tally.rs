@@ -58,10 +58,8 @@ impl Tally {
     pub(super) fn still_held(&mut self, leases: usize) {
         self.held = leases;
     }
-    pub(super) fn reporter_failed(&mut self) {
-        self.host_failed = true;
-    }
-    pub(super) fn journal_failed(&mut self) {
+    /// The host itself or a reporter: results may be incomplete.
+    pub(super) fn host_failed(&mut self) {
         self.host_failed = true;
     }
 

@@ -31,6 +31,8 @@ pub(crate) struct Start<'a> {
     pub(crate) slot: u16,
     /// Process and boot of the driver that was here before and may still be at work, or `""`.
     pub(crate) former: &'a str,
+    /// The transport goes on reading although the host has let go.
+    pub(crate) relay: bool,
 }
 
 /// Who takes the streams of the running command.
@@ -75,7 +77,13 @@ impl Driver {
         for word in [start.nonce, start.mark, &seconds, start.bases, start.directory] {
             let _ = write!(script, " {}", quote(word));
         }
-        let _ = writeln!(script, " {} {}; exit 75", start.slot, quote(start.former));
+        let _ = writeln!(
+            script,
+            " {} {} {}; exit 75",
+            start.slot,
+            quote(start.former),
+            if start.relay { "1" } else { "''" }
+        );
         let mut outbox =
             format!("IFS= LC_ALL=C read -r -N {} s; eval \"$s\"; exit 75\n", script.len()).into_bytes();
         outbox.extend_from_slice(script.as_bytes());

@@ -21,13 +21,10 @@ pub(crate) struct Intake {
     facts: Vec<String>,
     fault: Option<Ended>,
     log_works: bool,
+    data_works: bool,
     disconnect: bool,
     exit_code: Option<i32>,
     reports: Vec<Report>,
-    /// `TMT_TEST_DATA` as a tar file without a name, while it comes.
-    spool: Option<File>,
-    spooled: u64,
-    limit: u64,
 }
 
 impl Intake {
@@ -39,7 +36,6 @@ impl Intake {
             Framework::Beakerlib => Fallback::WorstOfBoth,
         };
         let limits = site.limits.clone();
-        let limit = limits.bytes_per_test;
         Ok(Self {
             execution: order.execution,
             parser: Parser::new([]),
@@ -47,12 +43,10 @@ impl Intake {
             facts: vec![],
             fault: None,
             log_works: true,
+            data_works: true,
             disconnect: false,
             exit_code: None,
             reports: vec![],
-            spool: None,
-            spooled: 0,
-            limit,
         })
     }
 
@@ -100,12 +94,7 @@ impl Intake {
     }
 
     fn fail(&mut self, error: &RecordError) {
-        let text = error.to_string();
-        self.fault.get_or_insert(match error {
-            RecordError::Protocol(_) => Ended::Protocol(text),
-            RecordError::Limit(_) => Ended::Limit(text),
-            RecordError::Artifacts(_) => Ended::Host(text),
-        });
+        self.fault.get_or_insert_with(|| error.ended());
     }
 
     pub(crate) fn log(&mut self, data: &[u8]) {
@@ -126,58 +115,14 @@ impl Intake {
         }
     }
 
-    /// `TMT_TEST_DATA` comes as a tar stream. It waits on disk until it is complete.
-    pub(crate) fn begin_data(&mut self) {
-        match tempfile::tempfile() {
-            Ok(file) => self.spool = Some(file),
-            Err(e) => self.fail_data(&e),
-        }
-    }
-
+    /// A piece of the tar stream of what the test left in `TMT_TEST_DATA`.
     pub(crate) fn data(&mut self, data: &[u8]) {
-        let Some(file) = &mut self.spool else { return };
-        self.spooled += data.len() as u64;
-        if self.spooled > self.limit {
-            self.spool = None;
-            let limit = self.limit;
-            self.fail(&RecordError::Limit(format!("more than {limit} bytes in TMT_TEST_DATA")));
-        } else if let Err(e) = file.write_all(data) {
-            self.spool = None;
-            self.fail_data(&e);
+        if self.data_works
+            && let Err(e) = self.recorder.collect(data)
+        {
+            self.data_works = false;
+            self.fail(&e);
         }
-    }
-
-    fn fail_data(&mut self, e: &io::Error) {
-        self.fault.get_or_insert(Ended::Host(format!("cannot keep TMT_TEST_DATA: {e}")));
-    }
-
-    /// Regular files go into the artifacts; links, devices and the like are none of ours.
-    pub(crate) fn end_data(&mut self) {
-        let Some(mut file) = self.spool.take() else { return };
-        if let Err(e) = file.rewind() {
-            return self.fail_data(&e);
-        }
-        let mut archive = tar::Archive::new(io::BufReader::new(file));
-        let mut buffer = vec![0; 64 << 10];
-        let Ok(entries) = archive.entries() else { return };
-        // What a broken archive has left is taken; there is nothing more to be had of it.
-        for mut entry in entries.map_while(Result::ok) {
-            if !entry.header().entry_type().is_file() {
-                continue;
-            }
-            let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-            if let Err(e) = self.keep(&path, &mut entry, &mut buffer) {
-                return self.fail(&e);
-            }
-        }
-    }
-
-    fn keep(&mut self, path: &str, from: &mut dyn Read, buffer: &mut [u8]) -> Result<(), RecordError> {
-        self.recorder.begin_data(path)?;
-        while let Ok(n @ 1..) = from.read(buffer) {
-            self.recorder.data_bytes(&buffer[..n])?;
-        }
-        Ok(())
     }
 
     pub(crate) fn fault(&self) -> Option<&Ended> {

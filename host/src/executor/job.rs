@@ -275,7 +275,6 @@ impl Job {
                 other => return Ok(other),
             },
             Stage::Data => {
-                self.intake.end_data();
                 return Ok(Next::Over);
             }
         }
@@ -305,7 +304,6 @@ impl Job {
         }
         if self.has_data {
             self.stage = Stage::Data;
-            self.intake.begin_data();
             return Next::Goes;
         }
         Next::Over

@@ -30,3 +30,4 @@ mod upload;
 mod worker;
 
 pub use inbox::Handle;
+pub(crate) use upload::digest as tree_digest;

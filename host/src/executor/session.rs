@@ -53,6 +53,7 @@ pub(crate) struct Place {
     mark: String,
     nonce: String,
     bases: String,
+    relay: bool,
     /// Absolute; `""` until the first greeting.
     pub(crate) directory: String,
     pub(crate) boot: String,
@@ -74,6 +75,7 @@ impl Place {
             mark: random_word()?,
             nonce: random_word()?,
             bases,
+            relay: matches!(transport, model::Transport::Exec(_)),
             directory: String::new(),
             boot: String::new(),
             fresh: true,
@@ -160,6 +162,7 @@ impl Session {
                 directory: &self.place.directory,
                 slot,
                 former: &self.place.keepers[index],
+                relay: self.place.relay,
             };
             match Driver::start(&mut *self.transport, &start) {
                 Err(transport::Error::Command(_)) if Instant::now() < until => {
@@ -383,15 +386,18 @@ impl Session {
         self.stop_driver(0, "quit clean", interrupt)
     }
 
-    /// The streams go away on purpose: what runs in `slots` may live on for `time`, and whatever it does is its own affair.
-    pub(crate) fn detach(mut self, slots: &[u16], time: Duration) -> Result<Place> {
-        for &slot in slots {
+    /// The streams go away on purpose: what runs may live on for `time`, and whatever it does is its own affair.
+    pub(crate) fn detach(mut self, time: Duration) -> Result<Place> {
+        let slots: Vec<u16> = (0..u16::try_from(self.drivers.len()).unwrap_or(u16::MAX))
+            .filter(|slot| self.driver(*slot).is_ok())
+            .collect();
+        for &slot in &slots {
             self.driver(slot)?.say(&format!("detach {}\n", time.as_secs().max(1)));
         }
         let until = Instant::now() + Duration::from_secs(1);
         while Instant::now() < until {
             let mut writing = false;
-            for &slot in slots {
+            for &slot in &slots {
                 // The machine may be gone already.
                 if self.turn(slot, &mut Nowhere).is_err() {
                     return Ok(self.place);

@@ -25,11 +25,20 @@ pub(crate) fn again(session: &mut Session, site: &Site, interrupt: Interrupt<'_>
 }
 
 fn send_tree(session: &mut Session, site: &Site, interrupt: Interrupt<'_>) -> Result<()> {
-    let directory = session.place.tree(0);
-    let words = ["tar", "-xopf", "-", "-C", &directory];
-    session
-        .stream(&words, interrupt, &mut |pipe| upload::send(&site.tree, pipe))
-        .map_err(|e| in_step("upload of the tree", e))
+    let root = session.place.tree(0);
+    for layer in &site.layers {
+        let mut directory = root.clone();
+        if !layer.to.is_empty() {
+            directory = format!("{root}/{}", layer.to);
+            command(session, &format!("mkdir -p -- {}", quote(&directory)), interrupt)
+                .map_err(|e| in_step("upload of the tree", e))?;
+        }
+        let words = ["tar", "-xopf", "-", "-C", &directory];
+        session
+            .stream(&words, interrupt, &mut |pipe| upload::send(&layer.from, pipe))
+            .map_err(|e| in_step("upload of the tree", e))?;
+    }
+    Ok(())
 }
 
 /// A directory's contents go into `to`; a file becomes `to`.

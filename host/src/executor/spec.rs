@@ -44,8 +44,9 @@ pub struct MachineSpec {
 /// One platform: what is the same for all tests of a machine.
 #[derive(Debug, Clone)]
 pub struct Site {
-    /// Root of the tree on this side. It is uploaded without `.git` and without directories that hold a `run.json`.
-    pub tree: PathBuf,
+    /// What makes the tree on the machine, in this order; the first is its root. Uploaded without `.git`, without
+    /// directories that hold a `run.json`, and without caches (those that hold a `CACHEDIR.TAG`).
+    pub layers: Vec<Layer>,
     pub uploads: Vec<Upload>,
     /// For prepare and finish scripts: the plan's, its `environment-file` and the run's.
     pub environment: Variables,
@@ -59,6 +60,14 @@ pub struct Site {
     /// Whether a `tmt-reboot` without a command may reboot the machine from inside. `false` for containers and for the box
     /// that the host itself runs on: the helper then fails with a message instead.
     pub may_reboot: bool,
+}
+
+/// A directory of this box that becomes a part of the tree on a machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layer {
+    pub from: PathBuf,
+    /// Relative to the root on the machine, without `..`; empty for the root itself.
+    pub to: String,
 }
 
 /// Something sent to each machine before the first prepare phase.

@@ -1,7 +1,7 @@
 //! Trees as tar streams, made on the fly.
 //!
 //! What is sent has the modes, times and symbolic links that it has here, in the order of names. Left out are `.git`
-//! (directory or file), directories that hold a `run.json` (runs of ours), sockets, devices and pipes. A file that changes
+//! (directory or file), directories that hold a `run.json` (runs of ours) or a `CACHEDIR.TAG`, sockets, devices and pipes. A file that changes
 //! while it is read arrives in the length it had first.
 
 use std::fs::{self, File};
@@ -9,6 +9,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest as _, Sha256};
 use tar::{Builder, EntryType, Header};
 
 /// Below this, one write per file would cost more than the copy.
@@ -54,7 +55,7 @@ fn append_directory<W: Write>(
         let name = name.join(&file_name);
         let metadata = fs::symlink_metadata(&path).map_err(|e| named(&path, e))?;
         if metadata.is_dir() {
-            if fs::symlink_metadata(path.join("run.json")).is_err() {
+            if !is_left_out(&path) {
                 pending.push((path, name));
             }
         } else if metadata.is_symlink() {
@@ -66,6 +67,18 @@ fn append_directory<W: Write>(
     }
     pending[first..].reverse();
     Ok(())
+}
+
+/// Runs of ours, and caches by the convention of bford.info/cachedir: what tools can make again, often large.
+fn is_left_out(directory: &Path) -> bool {
+    ["run.json", "CACHEDIR.TAG"].iter().any(|name| fs::symlink_metadata(directory.join(name)).is_ok())
+}
+
+/// SHA-256 of what [`send`] would send, in hexadecimal digits: names, kinds, modes, times and contents.
+pub(crate) fn digest(root: &Path) -> io::Result<String> {
+    let mut hasher = Sha256::new();
+    send(root, &mut hasher)?;
+    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn append_file<W: Write>(

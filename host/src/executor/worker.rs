@@ -305,17 +305,15 @@ impl Machine {
     fn reboot(&mut self) -> Result<()> {
         let session = self.session.take().ok_or_else(no_session)?;
         let now = Instant::now();
-        let (mut slots, mut last) = (vec![], None);
-        for (index, slot) in self.slots.iter_mut().enumerate() {
-            let Some(job) = &mut slot.job else { continue };
-            slots.push(u16::try_from(index).unwrap_or(u16::MAX));
+        let mut last = None;
+        for job in self.slots.iter_mut().filter_map(|slot| slot.job.as_mut()) {
             let until = job.time_left_until(now);
             if last.is_none_or(|(_, latest)| until > latest) {
                 last = Some((job.execution(), until));
             }
         }
         let (execution, until) = last.ok_or_else(no_session)?;
-        self.place = Some(session.detach(&slots, until.saturating_duration_since(now))?);
+        self.place = Some(session.detach(until.saturating_duration_since(now))?);
         match self.connect(until, Some(execution)) {
             Ok(()) => self.returned(),
             Err(e) => {

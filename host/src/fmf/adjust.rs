@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::context::{Context, Outcome, Rule};
-use super::error::{AdjustProblem, Error};
+use super::error::{AdjustProblem, Error, Limit};
 use super::merge::Merger;
 use super::tree::Tree;
 use super::value::{Map, Value};
@@ -48,11 +48,19 @@ pub enum Undecided {
 impl Tree {
     /// The tree under a context. Any rule that cannot be used ends it for all nodes.
     pub fn adjust(self: &Arc<Self>, adjustment: &Adjustment<'_>) -> Result<View, Error> {
-        let mut adjuster = Adjuster { adjustment, decided: HashMap::new(), merger: Merger::new() };
+        let merger = Merger::new(self.sharing.clone());
+        let mut adjuster = Adjuster { adjustment, decided: HashMap::new(), merger };
         let mut changed = Vec::with_capacity(self.nodes.len());
         for node in &self.nodes {
             let at = |cause| Error::Adjust { node: node.name.to_string(), cause };
             changed.push(adjuster.adjust(&node.data).map_err(at)?.map(Arc::new));
+        }
+        let mut sharing = adjuster.merger.into_sharing();
+        for (node, changed) in self.nodes.iter().zip(&mut changed) {
+            let data = changed.as_ref().unwrap_or(&node.data);
+            if let Some(current) = sharing.resolve_map(data)? {
+                *changed = Some(Arc::new(current));
+            }
         }
         Ok(View::adjusted(self.clone(), changed))
     }
@@ -67,17 +75,55 @@ struct Adjuster<'a> {
 
 impl Adjuster<'_> {
     /// The changed data, if any rule applies.
+    ///
+    /// A mapping that a rule puts into the data stays in the rule, which is data as well: a later rule that changes it
+    /// changes both. That is rare, and following it is costly; so the rules are applied without, and once more
+    /// with every mapping in them labelled if that could make a difference.
     fn adjust(&mut self, data: &Map) -> Result<Option<Map>, AdjustProblem> {
+        let Some(rules) = data.get(self.adjustment.key) else { return self.adjust_more(data, None) };
+        self.merger.borrowed = false;
+        self.merger.sharing.begin();
         let mut changed = None;
-        match data.get(self.adjustment.key) {
-            None => {}
-            Some(Value::Map(rule)) => _ = self.apply(rule, data, &mut changed)?,
-            Some(Value::List(rules)) => self.apply_all(rules, data, &mut changed)?,
-            Some(other) => {
-                let key = self.adjustment.key.to_owned();
-                return Err(AdjustProblem::Rules { key, found: other.type_name() });
-            }
+        self.apply_rules(rules, data, &mut changed)?;
+        if self.merger.borrowed && changed.is_some() {
+            changed = self.adjust_shared(rules, data, changed)?;
         }
+        self.merger.sharing.keep();
+        self.adjust_more(data, changed)
+    }
+
+    /// Applies the rules again, with labels; `plain` is what came out without, and stays if the labels do not matter.
+    fn adjust_shared(
+        &mut self,
+        rules: &Value,
+        data: &Map,
+        plain: Option<Map>,
+    ) -> Result<Option<Map>, AdjustProblem> {
+        let limited = |limit: Limit| AdjustProblem::Merge(limit.into());
+        let taken = self.merger.sharing.take_back();
+        self.merger.sharing.begin();
+        let labels = self.merger.sharing.labels();
+        let rules = self.merger.sharing.label(rules).map_err(limited)?;
+        let mut labelled = data.clone();
+        labelled.insert(self.adjustment.key, rules.clone());
+        let mut again = Some(labelled);
+        self.apply_rules(&rules, data, &mut again)?;
+        if !self.merger.sharing.changed_since(labels) {
+            self.merger.sharing.take_back();
+            self.merger.sharing.make_again(taken);
+            return Ok(plain);
+        }
+        if let Some(again) = &mut again
+            && let Some(current) = self.merger.sharing.resolve_map(again).map_err(limited)?
+        {
+            *again = current;
+        }
+        self.merger.sharing.forget_since(labels);
+        Ok(again)
+    }
+
+    /// The rules that are no data, after the node's own.
+    fn adjust_more(&mut self, data: &Map, mut changed: Option<Map>) -> Result<Option<Map>, AdjustProblem> {
         match &self.adjustment.extra_rules {
             Value::Null => {}
             Value::Map(rule) => _ = self.apply(rule, data, &mut changed)?,
@@ -87,6 +133,23 @@ impl Adjuster<'_> {
         Ok(changed)
     }
 
+    fn apply_rules(
+        &mut self,
+        rules: &Value,
+        data: &Map,
+        changed: &mut Option<Map>,
+    ) -> Result<(), AdjustProblem> {
+        match rules {
+            Value::Map(rule) => _ = self.apply(rule, data, changed)?,
+            Value::List(rules) => self.apply_all(rules, data, changed)?,
+            other => {
+                let key = self.adjustment.key.to_owned();
+                return Err(AdjustProblem::Rules { key, found: other.type_name() });
+            }
+        }
+        Ok(())
+    }
+
     fn apply_all(
         &mut self,
         rules: &[Value],
@@ -94,10 +157,10 @@ impl Adjuster<'_> {
         changed: &mut Option<Map>,
     ) -> Result<(), AdjustProblem> {
         for rule in rules {
-            let Some(rule) = rule.as_map() else {
-                return Err(AdjustProblem::Rule { found: rule.type_name() });
-            };
-            if !self.apply(rule, data, changed)? {
+            let Value::Map(rule) = rule else { return Err(AdjustProblem::Rule { found: rule.type_name() }) };
+            // An earlier rule may have changed this one.
+            let rule = self.merger.sharing.current(rule).clone();
+            if !self.apply(&rule, data, changed)? {
                 break;
             }
         }
@@ -118,6 +181,10 @@ impl Adjuster<'_> {
             self.merger.count_copy(data.len()).map_err(super::merge::Error::from)?;
         }
         let target = changed.get_or_insert_with(|| data.clone());
+        // A rule that changes the rules changes those that come after it.
+        let key = self.adjustment.key;
+        self.merger.borrowed |=
+            rule.keys().filter_map(Value::as_str).any(|raw| raw != key && raw.starts_with(key));
         self.merger.merge_except(target, rule, &CONTROL)?;
         Ok(goes_on)
     }

@@ -3,12 +3,14 @@
 //! The parts of one node may be scattered over several files and documents. Each part sets raw keys, operators
 //! included: a later `tag+` replaces an earlier one, and keeps its place in the order.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
 
 use super::error::{Error, Limit, NodeProblem};
+use super::sharing::Label;
 use super::value::{Map, Value};
 
 /// Levels of nodes below the root. Each is a step of recursion later.
@@ -20,6 +22,8 @@ const MAX_NODES: usize = 2_000_000;
 #[derive(Debug)]
 pub(super) struct Draft {
     nodes: Vec<DraftNode>,
+    /// Documents in several places whose directives were taken: they count in the first place only.
+    directed: HashSet<Label>,
 }
 
 #[derive(Debug, Default)]
@@ -37,7 +41,7 @@ pub(super) struct DraftNode {
 impl Draft {
     /// A tree of nothing but its root.
     pub(super) fn root() -> Self {
-        Self { nodes: vec![DraftNode::default()] }
+        Self { nodes: vec![DraftNode::default()], directed: HashSet::new() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -89,7 +93,8 @@ impl Draft {
     /// Takes the keys of a document into a node and, for keys that start with a slash, into its descendants.
     pub(super) fn update(&mut self, node: usize, document: &Map) -> Result<(), Error> {
         self.touch(node);
-        if let Some(directives) = document.get("/") {
+        let is_first = document.label().is_none_or(|label| self.directed.insert(label));
+        if let Some(directives) = document.get("/").filter(|_| is_first) {
             self.direct(node, directives)?;
         }
         for (key, value) in document {

@@ -167,6 +167,12 @@ pub enum Limit {
     #[error("the tree is more than {0} levels deep")]
     Depth(usize),
 
+    #[error("following anchored mappings through the tree takes too long")]
+    Shared,
+
+    #[error("merged data is nested more than {0} levels deep, or holds itself")]
+    Nesting(usize),
+
     #[error("merging makes more than {mebibytes} MiB of data")]
     Merged { mebibytes: u64 },
 }

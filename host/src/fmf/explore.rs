@@ -15,6 +15,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::draft::{Draft, MAX_DEPTH};
 use super::error::{Error, Limit, NodeProblem};
+use super::sharing::Sharing;
 use super::value::Value;
 use super::{context, yaml};
 
@@ -57,8 +58,8 @@ pub(crate) fn normalize(path: &Path) -> PathBuf {
     normal
 }
 
-/// Reads all files of the tree at `root`.
-pub(super) fn explore(root: &Path) -> Result<Draft, Error> {
+/// Reads all files of the tree at `root`; also gives the labels of their anchored mappings.
+pub(super) fn explore(root: &Path) -> Result<(Draft, Sharing), Error> {
     check_version(root)?;
     let included = configuration(root)?;
     let mut explorer = Explorer {
@@ -67,13 +68,13 @@ pub(super) fn explore(root: &Path) -> Result<Draft, Error> {
         entered: HashSet::new(),
         directories: 0,
         bytes: 0,
-        texts: yaml::Interner::default(),
+        common: yaml::Common::default(),
     };
     let listing = explorer.list(root)?;
     if let Some(listing) = listing {
         explorer.directory(root, 0, listing, 0)?;
     }
-    Ok(explorer.draft)
+    Ok((explorer.draft, explorer.common.sharing))
 }
 
 /// The format's version has to be an integer, whichever.
@@ -157,7 +158,7 @@ struct Explorer {
     entered: HashSet<PathBuf>,
     directories: usize,
     bytes: u64,
-    texts: yaml::Interner,
+    common: yaml::Common,
 }
 
 impl Explorer {
@@ -165,13 +166,20 @@ impl Explorer {
         !name.starts_with('.') || self.included.contains(name)
     }
 
-    /// None if the directory cannot be listed.
+    /// None if the directory is not there any more, or behind a link that leads nowhere.
     fn list(&mut self, path: &Path) -> Result<Option<Listing>, Error> {
         self.directories += 1;
         if self.directories > MAX_DIRECTORIES {
             return Err(Limit::Directories(MAX_DIRECTORIES).into());
         }
-        let Ok(entries) = fs::read_dir(path) else { return Ok(None) };
+        let entries = match fs::read_dir(path) {
+            Ok(entries) => entries,
+            // Tests must not get lost because somebody forgot a permission.
+            Err(cause) if cause.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(Error::Directory { path: path.to_owned(), cause });
+            }
+            Err(_) => return Ok(None),
+        };
         let mut listing = Listing::default();
         for entry in entries {
             let Ok(entry) = entry else { break };
@@ -248,7 +256,7 @@ impl Explorer {
         if self.bytes > MAX_FILES {
             return Err(Limit::Files { mebibytes: MAX_FILES >> 20 }.into());
         }
-        let document = yaml::parse_with(&text, &mut self.texts)
+        let document = yaml::parse_with(&text, &mut self.common)
             .map_err(|cause| Error::Yaml { path: path.to_owned(), cause })?;
         let target = if name == MAIN { node } else { self.draft.child(node, stem(name))? };
         match &document {

@@ -18,6 +18,7 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -140,6 +141,16 @@ fn check_reference(url: &str, reference: &str) -> Result<(), GitError> {
     Ok(())
 }
 
+/// A name for a file that stands for `text`.
+fn digest(text: &str) -> String {
+    let mut name = String::with_capacity(32);
+    for byte in &Sha256::digest(text.as_bytes())[..16] {
+        // Writing into a string does not fail.
+        let _ = write!(name, "{byte:02x}");
+    }
+    name
+}
+
 /// One address in the cache, locked as long as this lives.
 struct Repository<'a> {
     url: &'a str,
@@ -149,8 +160,7 @@ struct Repository<'a> {
 
 impl<'a> Repository<'a> {
     fn open(cache: &Path, url: &'a str) -> Result<Self, GitError> {
-        let digest: String =
-            Sha256::digest(url.as_bytes()).iter().take(16).map(|b| format!("{b:02x}")).collect();
+        let digest = digest(url);
         let directory = cache.join("git").join(digest);
         let broken =
             |path: &Path, cause| GitError::Cache { url: url.to_owned(), path: path.to_owned(), cause };
@@ -228,8 +238,7 @@ impl<'a> Repository<'a> {
     }
 
     fn known_file(&self, name: &str) -> PathBuf {
-        let digest: String =
-            Sha256::digest(name.as_bytes()).iter().take(16).map(|b| format!("{b:02x}")).collect();
+        let digest = digest(name);
         self.directory.join("known").join(digest)
     }
 

@@ -35,8 +35,27 @@ pub(crate) enum Dependency {
     Library(LibraryId),
 }
 
+/// What something requires and recommends.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Needs {
+    pub(crate) require: Vec<Dependency>,
+    pub(crate) recommend: Vec<Dependency>,
+}
+
+impl Needs {
+    pub(crate) fn read(keys: &mut Keys<'_>) -> Result<Self, DiscoverError> {
+        Ok(Self { require: dependencies(keys, "require")?, recommend: dependencies(keys, "recommend")? })
+    }
+
+    /// The last one first, marked with whether it is required.
+    fn into_stack(self) -> impl Iterator<Item = (bool, Dependency)> {
+        let recommend = self.recommend.into_iter().rev().map(|it| (false, it));
+        recommend.chain(self.require.into_iter().rev().map(|it| (true, it)))
+    }
+}
+
 /// Names a library and where it comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct LibraryId {
     from: From,
     reference: Option<String>,
@@ -46,7 +65,7 @@ pub(crate) struct LibraryId {
     destination: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum From {
     /// `library(repository/name)`, as it was written.
     Short(String),
@@ -60,7 +79,7 @@ enum From {
 }
 
 /// Reads `require` or `recommend`.
-pub(crate) fn dependencies(keys: &mut Keys<'_>, key: &'static str) -> Result<Vec<Dependency>, DiscoverError> {
+fn dependencies(keys: &mut Keys<'_>, key: &'static str) -> Result<Vec<Dependency>, DiscoverError> {
     let Some(value) = keys.value(key) else { return Ok(Vec::new()) };
     let mut dependencies = Vec::new();
     for item in value.items() {
@@ -183,20 +202,24 @@ impl<'a> Libraries<'a> {
         Self { trees, beakerlib: BEAKERLIB, placed, absent, layers: Vec::new() }
     }
 
+    /// With another place for the project's own libraries.
+    #[cfg(test)]
+    pub(crate) fn with_beakerlib(trees: &'a Trees, beakerlib: &'a str) -> Self {
+        Self { beakerlib, ..Self::new(trees) }
+    }
+
     /// The packages that a test and its libraries need; the libraries join [`layers`](Self::layers).
     pub(crate) fn resolve(
         &mut self,
         place: &Place,
         home: &Home<'_>,
-        (require, recommend): (Vec<Dependency>, Vec<Dependency>),
+        needs: Needs,
         notes: &mut Notes,
     ) -> Result<Packages, DiscoverError> {
         let mut packages = Packages::default();
         let mut met = HashSet::new();
-        let marked = |required: bool| move |dependency| (required, dependency);
         // Taken from the end.
-        let mut next: Vec<(bool, Dependency)> = recommend.into_iter().rev().map(marked(false)).collect();
-        next.extend(require.into_iter().rev().map(marked(true)));
+        let mut next: Vec<(bool, Dependency)> = needs.into_stack().collect();
         while let Some((required, dependency)) = next.pop() {
             let library = match dependency {
                 Dependency::Package(name) => {
@@ -205,7 +228,7 @@ impl<'a> Libraries<'a> {
                 }
                 Dependency::Library(library) => library,
             };
-            if !met.insert((at(home, &library), library.name.clone())) {
+            if !met.insert(library.clone()) {
                 continue;
             }
             if met.len() > MAX_LIBRARIES {
@@ -213,10 +236,7 @@ impl<'a> Libraries<'a> {
                 return Err(DiscoverError::Key { place: place.clone(), key: "require".into(), problem });
             }
             match self.needs(place, home, &library, notes)? {
-                Some((require, recommend)) => {
-                    next.extend(recommend.into_iter().rev().map(marked(false)));
-                    next.extend(require.into_iter().rev().map(marked(true)));
-                }
+                Some(needs) => next.extend(needs.into_stack()),
                 None => {
                     if let From::Short(text) = library.from {
                         add(&mut packages, required, text);
@@ -234,7 +254,7 @@ impl<'a> Libraries<'a> {
         home: &Home<'_>,
         library: &LibraryId,
         notes: &mut Notes,
-    ) -> Result<Option<(Vec<Dependency>, Vec<Dependency>)>, DiscoverError> {
+    ) -> Result<Option<Needs>, DiscoverError> {
         let Some(root) = self.place(place, home, library, notes)? else { return Ok(None) };
         let shown = root.display().to_string();
         let wrong = |problem: String| {
@@ -254,8 +274,7 @@ impl<'a> Libraries<'a> {
             return wrong(format!("names the library {:?}, which is not in {shown}", library.name));
         };
         let place = Place::of(node);
-        let mut keys = Keys::new(&place, "", node.data());
-        Ok(Some((dependencies(&mut keys, "require")?, dependencies(&mut keys, "recommend")?)))
+        Needs::read(&mut Keys::new(&place, "", node.data())).map(Some)
     }
 
     /// Sees to it that the library's files go along; gives the root of its tree.
@@ -323,7 +342,11 @@ impl<'a> Libraries<'a> {
                 return Ok(None);
             }
             (Err(cause), _) => {
-                return Err(DiscoverError::Git { place: place.clone(), key: "require".into(), cause });
+                return Err(DiscoverError::Git {
+                    place: place.clone(),
+                    key: "require".into(),
+                    cause: Box::new(cause),
+                });
             }
         };
         if let Some(reason) = &checkout.stale {

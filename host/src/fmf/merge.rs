@@ -4,7 +4,9 @@
 //! are merged in the order they are written, each acting on what the ones before it left. The semantics are python's, down to
 //! `true + true` being 2.
 //!
-//! Values are values: merging never changes the inherited data or another alias of it.
+//! Mappings are changed in place, which shows wherever the same mapping is; see [`sharing`](super::sharing).
+
+use std::sync::Arc;
 
 use num_bigint::BigInt;
 use thiserror::Error;
@@ -12,6 +14,7 @@ use thiserror::Error;
 use super::budget::Budget;
 use super::error::{Limit, escape};
 use super::regex::{self, Template};
+use super::sharing::Sharing;
 use super::value::{Map, Value};
 
 /// Strings do not grow beyond this by substitution.
@@ -102,11 +105,27 @@ fn split(raw: &str) -> (Operator, &str) {
 pub(crate) struct Merger {
     regexes: regex::Cache,
     budget: Budget,
+    pub(crate) sharing: Sharing,
+    /// Whether a mapping without a label was put into data while the source still holds it.
+    pub(crate) borrowed: bool,
 }
 
 impl Merger {
-    pub(crate) fn new() -> Self {
-        Self { regexes: regex::Cache::default(), budget: Budget::new() }
+    pub(crate) fn new(sharing: Sharing) -> Self {
+        Self { regexes: regex::Cache::default(), budget: Budget::new(), sharing, borrowed: false }
+    }
+
+    pub(crate) fn into_sharing(self) -> Sharing {
+        self.sharing
+    }
+
+    /// A child's copy of its parent's data; none if the data itself will do.
+    pub(crate) fn copy(&mut self, data: &Map) -> Result<Option<Map>, Limit> {
+        let copy = self.sharing.copy(data)?;
+        if copy.is_some() {
+            self.count_copy(data.len())?;
+        }
+        Ok(copy)
     }
 
     /// Counts a copy of `map`, or a text, against the limit.
@@ -140,16 +159,23 @@ impl Merger {
                 continue;
             }
             let (operator, target) = split(raw);
+            let value = &*self.sharing.resolve(value)?;
             match (operator, data.get_mut(target)) {
-                (Operator::Replace, Some(current)) => *current = value.clone(),
-                (Operator::Replace, None) => _ = data.insert(key.clone(), value.clone()),
+                (Operator::Replace, Some(current)) => *current = self.lent(value),
+                (Operator::Replace, None) => _ = data.insert(key.clone(), self.lent(value)),
                 // Suffixes inside the value stay as they are.
-                (Operator::Append | Operator::Prepend, None) => _ = data.insert(target, value.clone()),
+                (Operator::Append | Operator::Prepend, None) => _ = data.insert(target, self.lent(value)),
                 (Operator::Remove | Operator::RemoveMatching | Operator::Substitute, None) => {}
                 (operator, Some(current)) => self.apply(operator, raw, current, value)?,
             }
         }
         Ok(())
+    }
+
+    /// A value for the data that stays in its source too.
+    fn lent(&mut self, value: &Value) -> Value {
+        self.borrowed = self.borrowed || is_borrowed(value);
+        value.clone()
     }
 
     fn apply(
@@ -161,7 +187,7 @@ impl Merger {
     ) -> Result<(), Error> {
         self.budget.spend(weight(current) + weight(operand), 1)?;
         match operator {
-            Operator::Replace => *current = operand.clone(),
+            Operator::Replace => *current = self.lent(operand),
             Operator::Append => self.extend(raw, current, operand, false)?,
             Operator::Prepend => self.extend(raw, current, operand, true)?,
             Operator::Remove => self.remove(raw, current, operand)?,
@@ -179,7 +205,11 @@ impl Merger {
         prepend: bool,
     ) -> Result<(), Error> {
         match (&mut *current, operand) {
-            (Value::List(_), Value::Map(addition)) => {
+            (Value::List(items), Value::Map(addition)) => {
+                // All items get the same mappings.
+                self.borrowed = self.borrowed || addition.values().any(is_borrowed);
+                let labelled = if items.len() > 1 { self.sharing.label_values(addition)? } else { None };
+                let addition = labelled.as_ref().unwrap_or(addition);
                 for item in current.as_list_mut().into_iter().flatten() {
                     if item.as_map().is_none() {
                         return Err(Error::Item { key: raw.to_owned(), item: item.repr() });
@@ -193,7 +223,11 @@ impl Merger {
                     let Some(addition) = item.as_map() else {
                         return Err(Error::Item { key: raw.to_owned(), item: item.repr() });
                     };
-                    let mut copy = Value::Map(base.clone());
+                    let base = self.sharing.current(base).clone();
+                    let mut copy = Value::map(match self.copy(&base)? {
+                        Some(copy) => copy.without_label(),
+                        None => base.without_label(),
+                    });
                     self.merge_into(&mut copy, addition)?;
                     merged.push(copy);
                 }
@@ -202,9 +236,11 @@ impl Merger {
             (Value::Map(_), Value::Map(addition)) => self.merge_into(current, addition)?,
             // In place, without a copy of a list that nobody else holds.
             (Value::List(_), Value::List(more)) if !prepend => {
+                self.borrowed = self.borrowed || is_borrowed(operand);
                 current.as_list_mut().into_iter().for_each(|items| items.extend_from_slice(more));
             }
             _ => {
+                self.borrowed = self.borrowed || is_borrowed(operand);
                 let (first, second) = if prepend { (operand, &*current) } else { (&*current, operand) };
                 *current = sum(raw, first, second)?;
             }
@@ -213,11 +249,26 @@ impl Merger {
     }
 
     fn merge_into(&mut self, target: &mut Value, addition: &Map) -> Result<(), Error> {
-        if let Some(map) = target.as_map_mut() {
-            self.count_copy(map.len())?;
-            self.merge(map, addition)?;
+        self.change(target, |merger, map| merger.merge(map, addition))
+    }
+
+    /// Changes a mapping in place: wherever it is.
+    fn change(
+        &mut self,
+        target: &mut Value,
+        change: impl FnOnce(&mut Self, &mut Map) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let Value::Map(map) = target else { return Ok(()) };
+        self.count_copy(map.len())?;
+        match map.label() {
+            None => change(self, Arc::make_mut(map)),
+            Some(label) => {
+                let mut current = self.sharing.current(map).as_ref().clone();
+                change(self, &mut current)?;
+                self.sharing.change(label, current);
+                Ok(())
+            }
         }
-        Ok(())
     }
 
     fn remove(&mut self, raw: &str, current: &mut Value, operand: &Value) -> Result<(), Error> {
@@ -227,21 +278,27 @@ impl Merger {
                 let replaced = regex.replace(text, &Template::literal(""), MAX_TEXT);
                 *current = Value::from(&*replaced.map_err(|cause| bad_regex(raw, cause))?);
             }
-            (Value::List(_), Value::List(unwanted)) => {
-                self.budget.spend(weight(current).saturating_mul(unwanted.len()), 1)?;
-                if let Some(items) = current.as_list_mut() {
-                    items.retain(|item| !unwanted.contains(item));
+            (Value::List(items), Value::List(unwanted)) => {
+                self.budget.spend(items.len().saturating_mul(unwanted.len()), size_of::<Value>())?;
+                let unwanted = self.sharing.resolve(operand)?;
+                let mut kept = Vec::with_capacity(items.len());
+                for item in items.iter() {
+                    if !unwanted.items().contains(&*self.sharing.resolve(item)?) {
+                        kept.push(item.clone());
+                    }
                 }
+                *current = Value::list(kept);
             }
-            (Value::Map(map), Value::List(_)) if map.is_empty() => {}
+            (Value::Map(map), Value::List(_)) if self.sharing.current(map).is_empty() => {}
             (Value::Map(_), Value::List(keys)) => {
                 for key in keys.iter() {
                     if !key.is_hashable() {
                         return Err(Error::Unhashable { key: raw.to_owned(), found: key.type_name() });
                     }
-                    if let Some(map) = current.as_map_mut() {
+                    self.change(current, |_, map| {
                         map.remove_value(key);
-                    }
+                        Ok(())
+                    })?;
                 }
             }
             (number, operand) => {
@@ -252,7 +309,12 @@ impl Merger {
     }
 
     fn remove_matching(&mut self, raw: &str, current: &mut Value, operand: &Value) -> Result<(), Error> {
-        if matches!(current, Value::List(_) | Value::Map(_)) && !current.is_true() {
+        let is_empty = match current {
+            Value::List(items) => items.is_empty(),
+            Value::Map(map) => self.sharing.current(map).is_empty(),
+            _ => false,
+        };
+        if is_empty {
             // Whatever the pattern is, nothing is compared with it.
             return Ok(());
         }
@@ -261,7 +323,8 @@ impl Merger {
             Value::List(items) => {
                 let mut kept = Vec::with_capacity(items.len());
                 for item in items.iter() {
-                    if !self.any_matches(raw, &patterns, item)? {
+                    let resolved = self.sharing.resolve(item)?;
+                    if !self.any_matches(raw, &patterns, &resolved)? {
                         kept.push(item.clone());
                     }
                 }
@@ -274,13 +337,16 @@ impl Merger {
             }
             Value::Map(map) => {
                 let mut unwanted = Vec::new();
-                for key in map.keys() {
+                for key in self.sharing.current(map).clone().keys() {
                     if self.any_matches(raw, &patterns, key)? {
                         unwanted.push(key.clone());
                     }
                 }
-                if let Some(map) = current.as_map_mut().filter(|_| !unwanted.is_empty()) {
-                    map.retain(|key, _| !unwanted.contains(key));
+                if !unwanted.is_empty() {
+                    self.change(current, |_, map| {
+                        map.retain(|key, _| !unwanted.contains(key));
+                        Ok(())
+                    })?;
                 }
             }
             other => return Err(Error::Target { key: raw.to_owned(), found: other.type_name() }),
@@ -340,8 +406,17 @@ impl Merger {
         Ok(Value::from(&*replaced))
     }
 
-    fn regex(&mut self, raw: &str, pattern: &str) -> Result<std::sync::Arc<regex::Regex>, Error> {
+    fn regex(&mut self, raw: &str, pattern: &str) -> Result<Arc<regex::Regex>, Error> {
         self.regexes.get(pattern).map_err(|cause| bad_regex(raw, cause))
+    }
+}
+
+/// Whether there is a mapping without a label in the value.
+fn is_borrowed(value: &Value) -> bool {
+    match value {
+        Value::Map(map) => map.label().is_none(),
+        Value::List(items) => items.iter().any(is_borrowed),
+        _ => false,
     }
 }
 

@@ -19,6 +19,7 @@ mod plan;
 pub mod regex;
 pub mod select;
 mod text;
+mod sharing;
 mod tree;
 pub mod value;
 mod view;

@@ -11,6 +11,7 @@ use super::draft::Draft;
 use super::error::{Error, NodeProblem};
 use super::explore;
 use super::merge::Merger;
+use super::sharing::Sharing;
 use super::value::Map;
 use super::view::View;
 
@@ -22,6 +23,8 @@ pub(super) type NodeId = usize;
 pub struct Tree {
     root: PathBuf,
     pub(super) nodes: Vec<NodeData>,
+    /// The labels in the data; nothing is changed.
+    pub(super) sharing: Sharing,
 }
 
 /// One node.
@@ -45,15 +48,15 @@ impl Tree {
     /// Directories that hold a file `run.json` are not explored: they are results of earlier runs.
     pub fn load(path: &Path) -> Result<Self, Error> {
         let root = explore::find_root(path)?;
-        let draft = explore::explore(&root)?;
-        Self::inherit(root, draft)
+        let (draft, sharing) = explore::explore(&root)?;
+        Self::inherit(root, draft, sharing)
     }
 
     /// A tree from data alone, without files.
     pub fn from_data(data: &Map) -> Result<Self, Error> {
         let mut draft = Draft::root();
         draft.update(0, data)?;
-        Self::inherit(PathBuf::new(), draft)
+        Self::inherit(PathBuf::new(), draft, Sharing::default())
     }
 
     /// The absolute directory that holds `.fmf`; empty for a tree from data.
@@ -76,11 +79,18 @@ impl Tree {
         View::unadjusted(self.clone())
     }
 
-    fn inherit(root: PathBuf, draft: Draft) -> Result<Self, Error> {
-        let mut heirs = Heirs { draft, nodes: Vec::new(), merger: Merger::new() };
+    fn inherit(root: PathBuf, draft: Draft, sharing: Sharing) -> Result<Self, Error> {
+        let mut heirs = Heirs { draft, nodes: Vec::new(), merger: Merger::new(sharing) };
         heirs.nodes.reserve(heirs.draft.len());
         heirs.inherit(&"/".into(), 0, None)?;
-        Ok(Self { root, nodes: heirs.nodes })
+        let mut sharing = heirs.merger.into_sharing();
+        for node in &mut heirs.nodes {
+            if let Some(current) = sharing.resolve_map(&node.data)? {
+                node.data = Arc::new(current);
+            }
+        }
+        sharing.forget_changes();
+        Ok(Self { root, nodes: heirs.nodes, sharing })
     }
 }
 
@@ -124,12 +134,13 @@ impl Heirs {
     }
 
     fn merge(&mut self, name: &str, base: Arc<Map>, own: &Map) -> Result<Arc<Map>, Error> {
+        let copy = self.merger.copy(&base)?;
         if own.is_empty() {
-            return Ok(base);
+            return Ok(copy.map_or(base, Arc::new));
         }
         let at = |cause| Error::Merge { node: name.to_owned(), cause };
         self.merger.count_copy(base.len())?;
-        let mut data = Arc::unwrap_or_clone(base);
+        let mut data = copy.unwrap_or_else(|| Arc::unwrap_or_clone(base));
         self.merger.merge(&mut data, own).map_err(at)?;
         data.shrink();
         Ok(Arc::new(data))

@@ -3,123 +3,30 @@
 //! **Invariant:** an [`Entry`] is on disk, synced, before the act that it announces. So whatever a provider holds for this
 //! user stands in a ledger, and a lease that ends with `Released` is known to hold nothing.
 //!
-//! Writing and replaying go through one function, [`Standing::after`]: a ledger that was read back is in exactly the state
-//! that its writer was in. Entries never go back: whatever comes after `Released` is ignored.
+//! What a lease is after an entry is said by [`Standing::after`] alone, for the writer and for whoever reads it back.
+//!
+//! A torn tail, which a killed writer leaves, was never acted upon and is cut off. A line in the middle that cannot be read is
+//! [damage](Ledger::damage): the others still count, and the file is never removed, because it may tell of a machine.
 //!
 //! The writer holds a kernel lock on the file, which ends with its process: a ledger whose lock is free is that of a dead run.
 
 use std::{
     collections::BTreeMap,
     fs::{self, File, OpenOptions},
-    io::{self, Read as _, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    io::{self, BufRead, BufReader, Write as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use serde::{Deserialize, Serialize};
 
-use crate::config::StoredPlace;
+use super::lease::{Entry, Standing};
 
-/// Largest ledger that is read.
-const MAX_BYTES: u64 = 1 << 30;
-
-/// What is written down of one lease.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "state", rename_all = "kebab-case")]
-pub enum Entry {
-    /// A machine is about to be asked for.
-    Intent { claim: Box<Claim> },
-    /// The provisioner handed it out under this id.
-    Held { machine: String },
-    /// It is about to be given back.
-    Releasing,
-    /// It is not known whether anything exists.
-    Uncertain,
-    /// Nothing of it exists any more.
-    Released,
-}
-
-/// A lease, with all that is needed to find and free it without the run directory.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Claim {
-    pub owner: String,
-    pub run: String,
-    pub lease: String,
-    pub pool: String,
-    pub plugin: PluginFile,
-    /// The pool's configuration as it was written: secrets and variables unresolved.
-    pub configuration: serde_json::Map<String, serde_json::Value>,
-    /// Where relative paths in it begin.
-    pub base: PathBuf,
-    /// The entry of the pool in the configuration file: secrets that were written out there are not stored here.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub place: Option<StoredPlace>,
-    /// How long after a cut-off reservation the machine may still appear, in seconds.
-    pub settle_s: u64,
-    /// Directory of the run.
-    pub directory: PathBuf,
-    /// Unix time in milliseconds.
-    pub at: u64,
-}
-
-/// The library that a pool's provisioner came from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PluginFile {
-    pub name: String,
-    pub path: PathBuf,
-    pub sha256: String,
-}
-
-/// What is known of a lease.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
-    pub claim: Claim,
-    /// The provisioner's name for it, once it told.
-    pub machine: Option<String>,
-    pub state: State,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// `reserve` may be under way, or was cut off.
-    Intent,
-    Held,
-    Releasing,
-    Uncertain,
-    Released,
-}
-
-impl Standing {
-    /// The one transition function: what a lease is after an entry about it. `None` for an entry about a lease that was never
-    /// announced.
-    pub fn after(before: Option<Self>, entry: &Entry) -> Option<Self> {
-        let Some(mut standing) = before else {
-            let Entry::Intent { claim } = entry else { return None };
-            return Some(Self { claim: (**claim).clone(), machine: None, state: State::Intent });
-        };
-        if standing.state == State::Released {
-            return Some(standing);
-        }
-        standing.state = match entry {
-            Entry::Intent { .. } => standing.state,
-            Entry::Held { machine } => {
-                standing.machine = Some(machine.clone());
-                // A machine that came late is still to be given back.
-                if standing.state == State::Releasing { State::Releasing } else { State::Held }
-            }
-            Entry::Releasing => State::Releasing,
-            Entry::Uncertain => State::Uncertain,
-            Entry::Released => State::Released,
-        };
-        Some(standing)
-    }
-
-    /// Whether the lease may still hold something.
-    pub fn is_open(&self) -> bool {
-        self.state != State::Released
-    }
-}
+/// Longest line that is read; longer ones are damage.
+const MAX_LINE: usize = 16 << 20;
+/// How often a ledger is opened anew because it was removed meanwhile.
+const MAX_TRIES: usize = 16;
 
 /// One line.
 #[derive(Debug, Serialize, Deserialize)]
@@ -136,8 +43,14 @@ pub enum LedgerError {
     File { path: PathBuf, source: io::Error },
     #[error("the ledger {} belongs to a run that is alive", path.display())]
     Alive { path: PathBuf },
-    #[error("the ledger {} cannot be read at line {line}: {source}", path.display())]
-    Line { path: PathBuf, line: usize, source: serde_json::Error },
+}
+
+/// A line that cannot be read: nobody knows what it announced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// From 1.
+    pub line: u64,
+    pub problem: String,
 }
 
 /// A run's ledger, open for writing and locked.
@@ -145,51 +58,67 @@ pub enum LedgerError {
 pub struct Ledger {
     path: PathBuf,
     file: File,
+    /// Bytes that count.
     length: u64,
+    /// There may be bytes beyond `length`, of an entry that could not be written as a whole.
+    torn: bool,
     leases: BTreeMap<String, Standing>,
+    damage: Vec<Damage>,
 }
 
 impl Ledger {
     /// Opens or creates the ledger at `path` and takes its lock. A torn tail is cut off.
     pub fn open(path: &Path) -> Result<Self, LedgerError> {
         let wrong = |source| LedgerError::File { path: path.to_owned(), source };
-        let new = !path.exists();
-        let mut file =
-            OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).map_err(wrong)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(LedgerError::Alive { path: path.to_owned() }),
-            Err(error) => return Err(wrong(error.into())),
-        }
-        let (leases, length) = replay(path, &mut file)?;
-        file.set_len(length).and_then(|()| file.sync_all()).map_err(wrong)?;
-        if new {
-            sync_directory(path).map_err(wrong)?;
-        }
-        Ok(Self { path: path.to_owned(), file, length, leases })
+        let file = open_locked(path)?;
+        let mut replay = Replay::default();
+        replay.read(&mut BufReader::new(&file)).map_err(wrong)?;
+        file.set_len(replay.length).and_then(|()| file.sync_all()).map_err(wrong)?;
+        sync_directory(path).map_err(wrong)?;
+        let Replay { length, leases, damage, .. } = replay;
+        Ok(Self { path: path.to_owned(), file, length, torn: false, leases, damage })
     }
 
     /// Writes an entry down and syncs it. After an error nothing is written, and what the entry announces must not be done.
     pub fn write(&mut self, lease: &str, entry: Entry) -> Result<(), LedgerError> {
-        let line = Line { lease: lease.to_owned(), entry };
-        if let Err(source) = self.append(&line) {
-            let _as_good_as_it_gets = self.file.set_len(self.length);
-            return Err(LedgerError::File { path: self.path.clone(), source });
-        }
-        let before = self.leases.remove(lease);
-        if let Some(standing) = Standing::after(before, &line.entry) {
-            self.leases.insert(line.lease, standing);
+        self.write_all([(lease.to_owned(), entry)])
+    }
+
+    /// Writes entries of several leases with one sync: all of them or, on error, none.
+    pub fn write_all(
+        &mut self,
+        entries: impl IntoIterator<Item = (String, Entry)>,
+    ) -> Result<(), LedgerError> {
+        let lines: Vec<_> = entries.into_iter().map(|(lease, entry)| Line { lease, entry }).collect();
+        self.append(&lines).map_err(|source| LedgerError::File { path: self.path.clone(), source })?;
+        for line in lines {
+            apply(&mut self.leases, line);
         }
         Ok(())
     }
 
-    fn append(&mut self, line: &Line) -> io::Result<()> {
-        let mut bytes = serde_json::to_vec(line)?;
-        bytes.push(b'\n');
-        self.file.write_all(&bytes)?;
-        self.file.sync_data()?;
+    fn append(&mut self, lines: &[Line]) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        for line in lines {
+            serde_json::to_writer(&mut bytes, line)?;
+            bytes.push(b'\n');
+        }
+        // Half a line would swallow the next one. If it cannot be cut off now, it is before the next entry.
+        if self.torn {
+            self.file.set_len(self.length)?;
+            self.torn = false;
+        }
+        if let Err(error) = self.file.write_all(&bytes).and_then(|()| self.file.sync_data()) {
+            self.torn = self.file.set_len(self.length).is_err();
+            return Err(error);
+        }
         self.length += bytes.len() as u64;
         Ok(())
+    }
+
+    /// Lines that could not be read; they may tell of machines.
+    pub fn damage(&self) -> &[Damage] {
+        &self.damage
     }
 
     /// Leases that may still hold something, in order of their ids, which is that of their making.
@@ -197,12 +126,39 @@ impl Ledger {
         self.leases.values().filter(|standing| standing.is_open())
     }
 
-    /// Removes the file, if no lease is open. Call at the end of a run.
+    /// Removes the file, if no lease is open and no line is damaged. Call at the end of a run.
     pub fn close(self) -> Result<(), LedgerError> {
-        if self.open_leases().next().is_some() {
+        if self.open_leases().next().is_some() || !self.damage.is_empty() {
             return Ok(());
         }
         fs::remove_file(&self.path).map_err(|source| LedgerError::File { path: self.path.clone(), source })
+    }
+}
+
+/// Opens the file and locks it. Its former owner may remove it between the two: then the lock is that of a file without a name.
+fn open_locked(path: &Path) -> Result<File, LedgerError> {
+    let wrong = |source| LedgerError::File { path: path.to_owned(), source };
+    let mut options = OpenOptions::new();
+    let no_follow = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0);
+    options.read(true).append(true).create(true).mode(0o600).custom_flags(no_follow);
+    for _ in 0..MAX_TRIES {
+        let file = options.open(path).map_err(wrong)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) if is_at(&file, path).map_err(wrong)? => return Ok(file),
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(LedgerError::Alive { path: path.to_owned() }),
+            Err(error) => return Err(wrong(error.into())),
+        }
+    }
+    Err(wrong(io::Error::other("it is removed again and again")))
+}
+
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let ours = file.metadata()?;
+    match fs::symlink_metadata(path) {
+        Ok(named) => Ok((ours.dev(), ours.ino()) == (named.dev(), named.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -213,34 +169,67 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The leases of a ledger, and the bytes of its complete lines.
-fn replay(path: &Path, file: &mut File) -> Result<(BTreeMap<String, Standing>, u64), LedgerError> {
-    let mut text = Vec::new();
-    (&mut *file)
-        .take(MAX_BYTES)
-        .read_to_end(&mut text)
-        .map_err(|source| LedgerError::File { path: path.to_owned(), source })?;
-    let length = memchr::memrchr(b'\n', &text).map_or(0, |at| at + 1);
-    let mut leases = BTreeMap::new();
-    for (number, line) in
-        text[..length].split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).enumerate()
-    {
-        let line: Line = serde_json::from_slice(line).map_err(|source| LedgerError::Line {
-            path: path.to_owned(),
-            line: number + 1,
-            source,
-        })?;
-        let before = leases.remove(&line.lease);
-        if let Some(standing) = Standing::after(before, &line.entry) {
-            leases.insert(line.lease, standing);
+fn apply(leases: &mut BTreeMap<String, Standing>, line: Line) {
+    let before = leases.remove(&line.lease);
+    if let Some(standing) = Standing::after(before, &line.entry) {
+        leases.insert(line.lease, standing);
+    }
+}
+
+/// A ledger on its way from the disk.
+#[derive(Debug, Default)]
+struct Replay {
+    /// Bytes of complete lines.
+    length: u64,
+    lines: u64,
+    leases: BTreeMap<String, Standing>,
+    damage: Vec<Damage>,
+}
+
+impl Replay {
+    fn read(&mut self, file: &mut impl BufRead) -> io::Result<()> {
+        let mut text = Vec::new();
+        loop {
+            text.clear();
+            let (length, complete) = read_line(file, &mut text)?;
+            if !complete {
+                return Ok(());
+            }
+            self.length += length;
+            self.lines += 1;
+            match serde_json::from_slice(&text) {
+                Ok(line) => apply(&mut self.leases, line),
+                Err(error) => self.damage.push(Damage { line: self.lines, problem: error.to_string() }),
+            }
         }
     }
-    Ok((leases, length as u64))
+}
+
+/// Reads a line, of which at most [`MAX_LINE`] bytes are kept; its length, and whether it has an end.
+fn read_line(file: &mut impl BufRead, text: &mut Vec<u8>) -> io::Result<(u64, bool)> {
+    let mut length = 0;
+    loop {
+        let block = file.fill_buf()?;
+        if block.is_empty() {
+            return Ok((length, false));
+        }
+        let end = memchr::memchr(b'\n', block);
+        let used = end.map_or(block.len(), |at| at + 1);
+        let piece = block.get(..end.unwrap_or(used)).unwrap_or_default();
+        let room = MAX_LINE.saturating_sub(text.len());
+        text.extend_from_slice(piece.get(..room).unwrap_or(piece));
+        file.consume(used);
+        length += used as u64;
+        if end.is_some() {
+            return Ok((length, true));
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::lease::{Claim, PluginFile, State};
     use proptest::prelude::*;
 
     fn claim(lease: &str) -> Entry {
@@ -291,12 +280,76 @@ mod tests {
     }
 
     #[test]
-    fn a_ledger_that_cannot_be_read_is_an_error_with_its_line() {
+    fn a_damaged_line_hides_nothing_else_and_keeps_the_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("r1.jsonl");
-        fs::write(&path, "{\"lease\":\"a1\",\"state\":\"released\"}\nnonsense\n").unwrap();
-        let error = Ledger::open(&path).unwrap_err().to_string();
-        assert!(error.contains("at line 2"), "{error}");
+        let mut ledger = Ledger::open(&path).unwrap();
+        ledger.write("a1", claim("a1")).unwrap();
+        drop(ledger);
+        let intent = fs::read_to_string(&path).unwrap();
+        let other = intent.replace("a1", "a2");
+        let future = "{\"lease\":\"a1\",\"state\":\"teleported\"}\n";
+        fs::write(&path, format!("{intent}non\0sense\n{other}{future}")).unwrap();
+        let mut ledger = Ledger::open(&path).unwrap();
+        assert_eq!(ledger.damage().iter().map(|damage| damage.line).collect::<Vec<_>>(), [2, 4]);
+        assert!(ledger.damage()[1].problem.contains("teleported"), "{:?}", ledger.damage());
+        assert_eq!(ledger.open_leases().count(), 2);
+        ledger.write_all(["a1", "a2"].map(|lease| (lease.to_owned(), Entry::Released))).unwrap();
+        ledger.close().unwrap();
+        assert!(path.exists());
+        assert_eq!(
+            states(&Ledger::open(&path).unwrap()),
+            [("a1", State::Released), ("a2", State::Released)]
+                .map(|(lease, state)| (lease.to_owned(), state))
+        );
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_cut_off_before_the_next_entry() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("r1.jsonl");
+        let mut ledger = Ledger::open(&path).unwrap();
+        ledger.write("a1", claim("a1")).unwrap();
+        // As after a write that was cut short on a full disk, and could not even be cut off.
+        ledger.file.write_all(b"{\"lease\":\"a1\",\"sta").unwrap();
+        ledger.torn = true;
+        ledger.write("a1", Entry::Releasing).unwrap();
+        let live = states(&ledger);
+        drop(ledger);
+        let ledger = Ledger::open(&path).unwrap();
+        assert_eq!((states(&ledger), ledger.damage()), (live, &[][..]));
+    }
+
+    #[test]
+    fn an_error_writes_nothing_down() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("r1.jsonl");
+        let mut ledger = Ledger::open(&path).unwrap();
+        // Reading only: every write fails.
+        ledger.file = File::open(&path).unwrap();
+        assert!(ledger.write("a1", claim("a1")).is_err());
+        assert_eq!(ledger.open_leases().count(), 0);
+    }
+
+    #[test]
+    fn a_line_without_bounds_costs_no_memory() {
+        let mut text = Vec::new();
+        let endless = vec![b'x'; MAX_LINE + 10];
+        let mut file = BufReader::new(&endless[..]);
+        assert_eq!(read_line(&mut file, &mut text).unwrap(), (endless.len() as u64, false));
+        assert_eq!(text.len(), MAX_LINE);
+    }
+
+    #[test]
+    fn a_removed_file_is_not_taken_for_the_ledger() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("r1.jsonl");
+        let first = Ledger::open(&path).unwrap();
+        assert!(is_at(&first.file, &path).unwrap());
+        fs::remove_file(&path).unwrap();
+        assert!(!is_at(&first.file, &path).unwrap());
+        let second = Ledger::open(&path).unwrap();
+        assert!(is_at(&second.file, &path).unwrap() && !is_at(&first.file, &path).unwrap());
     }
 
     fn entries() -> impl Strategy<Value = Vec<(usize, usize)>> {
@@ -304,6 +357,17 @@ mod tests {
     }
 
     proptest! {
+        // Each entry is synced.
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn any_bytes_are_survived(bytes in proptest::collection::vec(prop_oneof![Just(b'\n'), Just(b'{'), any::<u8>()], 0..60)) {
+            let mut replay = Replay::default();
+            replay.read(&mut &bytes[..]).unwrap();
+            let lines = memchr::memchr_iter(b'\n', &bytes).count() as u64;
+            prop_assert_eq!((replay.lines, replay.damage.len() as u64), (lines, lines));
+        }
+
         /// Whatever is written and wherever it is cut, replay gives a state that the writer was in.
         #[test]
         fn replay_is_a_prefix_of_what_was_written(entries in entries(), cut in 0.0..1.0_f64) {

@@ -7,6 +7,7 @@
 
 mod history;
 mod journal;
+mod lease;
 mod ledger;
 mod record;
 mod run_dir;
@@ -14,7 +15,8 @@ mod state;
 
 pub use history::{Expectation, Expectations, History, HistoryError, Past, Sample, TestHistory};
 pub use journal::{Journal, JournalReader};
-pub use ledger::{Claim, Entry, Ledger, LedgerError, PluginFile, Standing, State};
+pub use lease::{Claim, Entry, PluginFile, Standing, State};
+pub use ledger::{Damage, Ledger, LedgerError};
 pub use record::{
     Class, Ended, Execution, How, Machine, MachineChange, Promise, Record, RunFile, RunPlatform, RunPlugin,
     Session, What,

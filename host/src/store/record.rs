@@ -202,6 +202,8 @@ pub enum How {
     Cancelled,
     /// Its machine was lost.
     Lost,
+    /// The host could not go on with it: a full disk, for example.
+    Host,
 }
 
 /// What an execution or a verdict means for the whole run.
@@ -244,7 +246,7 @@ impl Execution {
     /// What it means if it is the one that counts.
     pub fn class(&self) -> Class {
         match (self.how, self.status.as_str()) {
-            (How::NotStarted | How::Cancelled | How::Lost, _) => Class::Infra,
+            (How::NotStarted | How::Cancelled | How::Lost | How::Host, _) => Class::Infra,
             (How::TimedOut | How::Protocol | How::Limit, _) => Class::Failed,
             (How::Exited | How::Aborted, "pass" | "info" | "skip") => Class::Passed,
             (How::Exited | How::Aborted, "warn") => Class::Warned,

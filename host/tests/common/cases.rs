@@ -90,7 +90,11 @@ pub fn run_all(transport: &Transport, only: Option<&str>) -> (Vec<String>, usize
             if std::env::var_os("VERBOSE").is_some() {
                 println!("{}", case.case);
             }
+            let begun = std::time::Instant::now();
             let run = machine.run(case.test());
+            if std::env::var_os("VERBOSE").is_some() {
+                println!("    {:?}", begun.elapsed());
+            }
             count += 1;
             if let Err(what) = case.check(&run, &machine.seen) {
                 wrong.push(format!("{}: {what}\n    {run:?}", case.case));

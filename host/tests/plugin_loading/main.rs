@@ -1,5 +1,7 @@
 //! Real libraries through the real loader.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::allow_attributes, reason = "helpers of tests")]
+
 mod built;
 mod faulty;
 mod refusals;

@@ -1,12 +1,13 @@
 //! For the tests of plugins: a host that remembers what it was told, and the decision to skip.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use atex_plugin_api::host::HostInfo;
 use atex_plugin_api::host_side::{Cancel, Services, host};
-use atex_plugin_api::{Error, ErrorKind, Host, Lease, Level, Machine, Provisioner};
+use atex_plugin_api::testkit::{self, Conformance, FakeHost, Outcome};
+use atex_plugin_api::{Capabilities, Error, ErrorKind, Host, Lease, Level, Machine, Provisioner};
 
 /// A host that remembers what it was told.
 #[derive(Debug, Default)]
@@ -148,4 +149,26 @@ fn unless_unsupported(answer: Result<bool, Error>, otherwise: bool) -> bool {
         Err(error) if error.kind() == ErrorKind::Unsupported => otherwise,
         answer => answer.unwrap(),
     }
+}
+
+/// Runs the interface's own conformance checks through the binary interface. `capabilities`: those of the plugin that this
+/// configuration really has.
+///
+/// # Panics
+///
+/// If one of them fails.
+pub fn passes_the_kit<P: Provisioner>(
+    config: &str,
+    capabilities: Capabilities,
+    state_dir: &Path,
+    parallel: u32,
+) {
+    let host = FakeHost::with_state_dir(state_dir);
+    let provisioner = testkit::provisioner::<P>(config, &host.handle()).unwrap();
+    let checks = Conformance::new(&provisioner, capabilities, &host).parallel(parallel).run();
+    for check in &checks {
+        eprintln!("{check}");
+    }
+    assert!(!checks.iter().any(|check| matches!(check.outcome, Outcome::Failed(_))), "{:?}", host.log());
+    assert!(checks.iter().any(|check| check.outcome == Outcome::Passed));
 }

@@ -98,6 +98,11 @@ impl Provisioner for Podman {
     }
 
     fn release(&self, machine: &str, host: &Host) -> Result<()> {
+        if let Err(error) = ours(machine) {
+            // Never made, so it is not there.
+            host.warn(error.to_string());
+            return Ok(());
+        }
         self.remove(machine, &Call::new(host)?)
     }
 

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::thread;
 
 use atex_plugin_api::{Error, ErrorKind, Lease, Machine, Plugin, Provisioner, Transport, read_config};
-use atex_plugin_process::testing::{conforms, fake_at, have, skip_if};
+use atex_plugin_process::testing::{conforms, fake_at, have, passes_the_kit, skip_if};
 use atex_provisioner_podman::Podman;
 use serde_json::{Value, json};
 
@@ -71,14 +71,18 @@ impl Fixture {
         self.0.path().join(name)
     }
 
-    fn provisioner(&self, more: &Value) -> Podman {
+    fn config(&self, more: &Value) -> String {
         let mut config = json!({"program": self.path("podman"), "networks": ["none"]});
         let image = json!({"image": "localhost/atex-test:1", "pull": "never"});
         let more = if more.get("containerfile").is_some() { [&json!({}), more] } else { [&image, more] };
         for (key, value) in more.into_iter().flat_map(|map| map.as_object().unwrap()) {
             config[key] = value.clone();
         }
-        Podman::new(read_config(&config.to_string()).unwrap(), fake_at("").1).unwrap()
+        config.to_string()
+    }
+
+    fn provisioner(&self, more: &Value) -> Podman {
+        Podman::new(read_config(&self.config(more)).unwrap(), fake_at("").1).unwrap()
     }
 
     fn containers(&self) -> String {
@@ -126,6 +130,13 @@ fn it_conforms() {
         provisioner.reboot(&machine.id, &host).unwrap();
         run(machine, &["cat", "/kept"]);
     });
+    assert_eq!(fixture.containers(), "");
+}
+
+#[test]
+fn it_passes_the_kit() {
+    let Some(fixture) = Fixture::new() else { return };
+    passes_the_kit::<Podman>(&fixture.config(&json!({})), Podman::CAPABILITIES, "".as_ref(), 4);
     assert_eq!(fixture.containers(), "");
 }
 
@@ -255,10 +266,14 @@ fn nothing_of_others_is_touched() {
     let Some(fixture) = Fixture::new() else { return };
     let (_, host) = fake_at("");
     let provisioner = fixture.provisioner(&json!({}));
+    let theirs = ["run", "-d", "--name=postgres", "--network=none", "localhost/atex-test:1", "sleep", "3600"];
+    assert!(Command::new(fixture.path("podman")).args(theirs).output().unwrap().status.success());
     for name in ["postgres", "--all", "atex-", "atex-a1 x", "atex-.*"] {
-        assert!(provisioner.release(name, &host).is_err(), "{name}");
+        provisioner.release(name, &host).unwrap();
         assert!(provisioner.alive(name, &host).is_err(), "{name}");
     }
     provisioner.release("atex-a1", &host).unwrap();
     assert!(!provisioner.alive("atex-a1", &host).unwrap());
+    assert!(provisioner.list("", &host).unwrap().is_empty());
+    assert_eq!(fixture.containers().lines().count(), 1);
 }

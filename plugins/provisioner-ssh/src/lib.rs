@@ -113,8 +113,14 @@ impl Provisioner for Ssh {
     }
 
     fn release(&self, machine: &str, host: &Host) -> Result<()> {
-        let (lease, machine) = self.by_id(machine)?;
-        self.give_back(lease, &machine, &Call::new(host)?)
+        match self.by_id(machine) {
+            Ok((lease, machine)) => self.give_back(lease, &machine, &Call::new(host)?),
+            Err(error) => {
+                // Never lent, so it is not held.
+                host.warn(error.to_string());
+                Ok(())
+            }
+        }
     }
 
     fn abort(&self, lease: &str, host: &Host) -> Result<()> {

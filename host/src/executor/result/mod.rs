@@ -78,7 +78,7 @@ impl RecordError {
             Self::Protocol(violation) => Ended::Protocol(violation.to_string()),
             Self::Limit(limit) => Ended::Limit(limit.clone()),
             // No fault of the test's.
-            Self::Archive(_) | Self::Artifacts(_) => Ended::Lost(self.to_string()),
+            Self::Archive(_) | Self::Artifacts(_) => Ended::Host(self.to_string()),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! What can be wrong with plans, tests and what they ask for. Every message names the file and the key.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 use super::super::expression::ConditionError;
 use super::super::git::GitError;
@@ -12,14 +13,14 @@ use super::super::{Node, regex};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     /// The last file that the node's data came from.
-    pub file: Option<PathBuf>,
+    pub file: Option<Arc<Path>>,
     /// The name of the node.
-    pub node: String,
+    pub node: Arc<str>,
 }
 
 impl Place {
     pub(crate) fn of(node: Node<'_>) -> Self {
-        Self { file: node.sources().next_back().map(Path::to_owned), node: node.name().to_owned() }
+        Self { file: node.sources().next_back().map(Arc::from), node: node.name().into() }
     }
 }
 
@@ -46,7 +47,7 @@ pub enum DiscoverError {
     Unsupported { place: Place, key: String, what: String },
 
     #[error("{place}: `{key}`: {cause}")]
-    Git { place: Place, key: String, cause: GitError },
+    Git { place: Place, key: String, cause: Box<GitError> },
 
     #[error("no enabled plan matches {}; {}", printable(.wanted), listed("there are", .known))]
     NoSuchPlan { wanted: String, known: Vec<String> },

@@ -25,6 +25,7 @@ use indexmap::IndexMap;
 
 pub use self::error::{DiscoverError, Place};
 pub use self::test::DiscoveredTest;
+pub use crate::executor::spec::Layer;
 pub use super::plan::Step;
 pub use super::text::printable;
 
@@ -79,7 +80,7 @@ pub struct DiscoveredPlan {
     /// None for all tests of the tree.
     pub name: Option<String>,
     /// The last file the plan's data came from.
-    pub source: Option<PathBuf>,
+    pub source: Option<Arc<Path>>,
     pub dialect: Dialect,
     /// From the plan's `environment-file` and `environment`.
     pub environment: Variables,
@@ -95,14 +96,6 @@ pub struct DiscoveredPlan {
     pub tests: Vec<DiscoveredTest>,
     /// What is sent to each machine, in this order: a later layer is laid over an earlier one.
     pub layers: Vec<Layer>,
-}
-
-/// A directory of this box that goes to a machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Layer {
-    pub from: PathBuf,
-    /// Relative to the root on the machine, without `..`; empty for the root itself.
-    pub to: String,
 }
 
 impl DiscoveredPlan {
@@ -256,7 +249,7 @@ impl Search<'_> {
         layers.append(&mut libraries.layers);
         refuse_same_names(&tests)?;
         Ok(DiscoveredPlan {
-            name: Some(plan.place.node.clone()),
+            name: Some(plan.place.node.to_string()),
             source: plan.place.file.clone(),
             dialect: self.request.dialect,
             environment: plan.environment.clone(),
@@ -297,22 +290,21 @@ impl Search<'_> {
             return Ok((super::normalize(&root.join(path)), String::new()));
         }
         let mut inner = path.as_deref().unwrap_or("").trim_matches('/').to_owned();
-        let url = match url {
-            Some(url) => url.clone(),
-            None => {
-                let top = git::toplevel(&root);
-                let top = top.ok_or_else(|| {
-                    wrong(plan, section, "ref", "needs `url`: the tree is in no git repository")
-                })?;
-                if let (true, Ok(below)) = (inner.is_empty(), root.strip_prefix(&top)) {
-                    inner = below.to_string_lossy().into_owned();
-                }
-                top.to_string_lossy().into_owned()
+        let url = if let Some(url) = url {
+            url.clone()
+        } else {
+            let top = git::toplevel(&root);
+            let top = top.ok_or_else(|| {
+                wrong(plan, section, "ref", "needs `url`: the tree is in no git repository")
+            })?;
+            if let (true, Ok(below)) = (inner.is_empty(), root.strip_prefix(&top)) {
+                inner = below.to_string_lossy().into_owned();
             }
+            top.to_string_lossy().into_owned()
         };
         let checkout = self.discoverer.trees.fetch(&url, reference.as_deref()).map_err(|cause| {
             let key = format!("{}.url", section.key);
-            DiscoverError::Git { place: plan.place.clone(), key, cause }
+            DiscoverError::Git { place: plan.place.clone(), key, cause: Box::new(cause) }
         })?;
         if let Some(reason) = &checkout.stale {
             self.notes.warn(format!("{}: the cached copy of {} is used: {reason}", plan.place, shown(&url)));
@@ -478,7 +470,8 @@ fn shell_tests(
             let from_root = format!("/{}", path.trim_start_matches('/'));
             data.insert("path", Value::from(from_root));
         }
-        let place = Place { file: plan.place.file.clone(), node: format!("{} {node}", plan.place.node) };
+        let place =
+            Place { file: plan.place.file.clone(), node: format!("{} {node}", plan.place.node).into() };
         raws.push(Raw {
             name: full,
             node,
@@ -498,8 +491,7 @@ fn refuse_same_names(tests: &[DiscoveredTest]) -> Result<(), DiscoverError> {
     let mut known: HashMap<&str, &DiscoveredTest> = HashMap::with_capacity(tests.len());
     for test in tests {
         if let Some(first) = known.insert(&test.name, test) {
-            let place =
-                |test: &DiscoveredTest| Place { file: test.source.clone(), node: test.node.to_string() };
+            let place = |test: &DiscoveredTest| Place { file: test.source.clone(), node: test.node.clone() };
             return Err(DiscoverError::SameName {
                 name: test.name.to_string(),
                 first: place(first),
@@ -523,7 +515,7 @@ impl Plan {
             key: "discover".into(),
         };
         Self {
-            place: Place { file: Some(root.to_owned()), node: "/".into() },
+            place: Place { file: Some(root.into()), node: "/".into() },
             environment: Variables::new(),
             context: Vec::new(),
             sections: vec![section],

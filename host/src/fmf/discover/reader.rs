@@ -137,7 +137,7 @@ impl<'a> Keys<'a> {
 
     /// What nobody asked for is not supported.
     pub(crate) fn finish(self, notes: &mut Notes) -> Result<(), DiscoverError> {
-        for (key, value) in self.map.iter() {
+        for (key, value) in self.map {
             let key = key.to_string();
             if self.seen.contains(key.as_str()) || key.starts_with("extra-") || value.is_null() {
                 continue;

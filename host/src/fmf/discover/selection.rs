@@ -6,6 +6,7 @@ use super::super::context::{Context, Outcome, Rule};
 use super::super::expression::Condition;
 use super::super::filter::{Filter, Verdict};
 use super::super::merge::Merger;
+use super::super::sharing::Sharing;
 use super::super::regex::{self, Regex};
 use super::super::value::{Map, Value};
 use super::error::{DiscoverError, Place};
@@ -210,7 +211,7 @@ impl LastWords {
             Ok(LastWord { test, applies, goes_on, keys })
         };
         let rules: Result<_, DiscoverError> = rules.iter().enumerate().map(read).collect();
-        Ok(Self { rules: rules?, merger: Merger::new() })
+        Ok(Self { rules: rules?, merger: Merger::new(Sharing::default()) })
     }
 
     /// The data with what the rules say of a test of that name.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::duration;
-use super::super::library::{self, Dependency};
+use super::super::library::Needs;
 use super::super::plan::{environment, framework};
 use super::super::value::{Map, Value};
 use super::error::{DiscoverError, Place};
@@ -44,7 +44,7 @@ pub struct DiscoveredTest {
     /// tmt's `order`: small is early.
     pub order: i64,
     /// The last file its data came from.
-    pub source: Option<PathBuf>,
+    pub source: Option<Arc<Path>>,
     /// The final data, with the key `adjust` that is not part of the [`metadata`](Self::metadata).
     pub(crate) data: Arc<Map>,
 }
@@ -103,7 +103,7 @@ impl Raw {
         self,
         dialect: Dialect,
         notes: &mut Notes,
-    ) -> Result<(DiscoveredTest, (Vec<Dependency>, Vec<Dependency>)), DiscoverError> {
+    ) -> Result<(DiscoveredTest, Needs), DiscoverError> {
         let mut keys = Keys::new(&self.place, "", &self.data);
         for key in ["where", "role"] {
             keys.must_be_off(key, notes)?;
@@ -126,9 +126,7 @@ impl Raw {
             node: self.node,
             data: self.data.clone(),
         };
-        let require = library::dependencies(&mut keys, "require")?;
-        let recommend = library::dependencies(&mut keys, "recommend")?;
-        Ok((test, (require, recommend)))
+        Ok((test, Needs::read(&mut keys)?))
     }
 }
 
@@ -242,7 +240,9 @@ fn checks(keys: &mut Keys<'_>, notes: &mut Notes) -> Result<Vec<Check>, Discover
             }
             Value::Map(map) => map,
             other => {
-                return Err(keys.error("check", format!("has {}, neither a name nor a mapping", other.repr())));
+                return Err(
+                    keys.error("check", format!("has {}, neither a name nor a mapping", other.repr()))
+                );
             }
         };
         let own = Keys::new(keys.place(), format!("check[{index}]"), map);

@@ -267,7 +267,7 @@ impl<'a> Machine<'a> {
     }
 
     fn each_in_view(&mut self, at: u32, name: &str, map: &Map, visit: Visit<'_, 'a>) -> Outcome<()> {
-        for (key, value) in map.iter() {
+        for (key, value) in map {
             self.step(at)?;
             let item = match name {
                 "keys" => key.clone(),

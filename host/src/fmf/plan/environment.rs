@@ -54,7 +54,7 @@ pub(crate) fn set(variables: &mut Variables, name: &str, value: String) {
 }
 
 fn add_map(variables: &mut Variables, map: &Map) -> Result<(), String> {
-    for (name, value) in map.iter() {
+    for (name, value) in map {
         let name = name.to_string();
         let text = match value {
             Value::Null => Some(String::new()),

@@ -12,8 +12,6 @@ mod choose;
 pub(crate) mod environment;
 mod phases;
 mod section;
-#[cfg(test)]
-mod tests;
 
 use std::path::Path;
 use std::time::Duration;
@@ -120,9 +118,7 @@ impl Plan {
         };
         for key in ["login", "cleanup", "reboot"] {
             if keys.value(key).is_some() {
-                notes.warn(format!(
-                    "the step `{key}` of plans is not supported and left out (first seen in {place})"
-                ));
+                notes.warn(format!("the step `{key}` of plans is not supported and left out"));
             }
         }
         Ok(plan)
@@ -221,7 +217,7 @@ pub(crate) fn framework(keys: &mut Keys<'_>) -> Result<Option<Framework>, Discov
 fn dimensions(keys: &mut Keys<'_>) -> Result<Vec<(String, Vec<String>)>, DiscoverError> {
     let mut dimensions = Vec::new();
     for (_, map) in keys.mappings("context")? {
-        for (name, value) in map.iter() {
+        for (name, value) in map {
             let values: Option<Vec<String>> = value.items().iter().map(plain).collect();
             let values = values
                 .ok_or_else(|| keys.error("context", format!("gives {name} something that is no text")))?;

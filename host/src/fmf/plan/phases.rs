@@ -84,7 +84,7 @@ fn packages(keys: &mut Keys<'_>, root: &Path, notes: &mut Notes) -> Result<Packa
         if package.starts_with('-') || package.chars().any(char::is_control) {
             return Err(keys.error("package", format!("has {package:?}, which is no name of a package")));
         }
-        let is_file = package.ends_with(".rpm") && package.contains('/') && !package.contains("://");
+        let is_file = is_package_file(&package) && package.contains('/') && !package.contains("://");
         if !is_file {
             packages.required.push(package);
             continue;
@@ -134,6 +134,10 @@ fn ansible(keys: &mut Keys<'_>, root: &Path, notes: &mut Notes) -> Result<Action
     Ok(Action::Ansible { playbooks, extra_args })
 }
 
+fn is_package_file(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|extension| extension == "rpm")
+}
+
 /// The way from the root to a file of the tree.
 fn inside(root: &Path, name: &str) -> Result<String, String> {
     let relative = PathBuf::from(name.trim_start_matches('/'));
@@ -150,7 +154,7 @@ fn package_files(root: &Path, directory: &str) -> Result<Vec<String>, String> {
         fs::read_dir(root.join(&directory)).map_err(|cause| format!("names {directory:?}: {cause}"))?;
     let mut files: Vec<String> = entries
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| name.ends_with(".rpm"))
+        .filter(|name| is_package_file(name))
         .map(|name| format!("{}/{name}", directory.trim_end_matches('/')))
         .collect();
     files.sort();

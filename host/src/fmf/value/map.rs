@@ -3,6 +3,7 @@
 use indexmap::IndexMap;
 
 use super::Value;
+use crate::fmf::sharing::Label;
 
 /// A mapping. Keys are any value that python can hash; nearly always strings.
 ///
@@ -10,7 +11,11 @@ use super::Value;
 /// searched from its start: a fifth of the memory of a hash table, and faster. Large ones, which strangers can make,
 /// are hash tables.
 #[derive(Clone, Debug, Default)]
-pub struct Map(Entries);
+pub struct Map {
+    entries: Entries,
+    /// Set on mappings that are in several places of a tree's data; nothing of a mapping's value.
+    label: Option<Label>,
+}
 
 #[derive(Clone, Debug)]
 enum Entries {
@@ -32,8 +37,21 @@ impl Map {
         Self::default()
     }
 
+    pub(crate) fn label(&self) -> Option<Label> {
+        self.label
+    }
+
+    pub(crate) fn set_label(&mut self, label: Label) {
+        self.label = Some(label);
+    }
+
+    /// A mapping of its own with the same entries.
+    pub(crate) fn without_label(&self) -> Self {
+        Self { entries: self.entries.clone(), label: None }
+    }
+
     pub fn len(&self) -> usize {
-        match &self.0 {
+        match &self.entries {
             Entries::Small(entries) => entries.len(),
             Entries::Large(entries) => entries.len(),
         }
@@ -44,7 +62,7 @@ impl Map {
     }
 
     pub fn get(&self, key: &str) -> Option<&Value> {
-        match &self.0 {
+        match &self.entries {
             Entries::Small(entries) => {
                 entries.iter().find(|(known, _)| is(known, key)).map(|(_, value)| value)
             }
@@ -53,7 +71,7 @@ impl Map {
     }
 
     pub fn get_mut(&mut self, key: &str) -> Option<&mut Value> {
-        match &mut self.0 {
+        match &mut self.entries {
             Entries::Small(entries) => {
                 entries.iter_mut().find(|(known, _)| is(known, key)).map(|(_, value)| value)
             }
@@ -67,7 +85,7 @@ impl Map {
 
     /// Like [`get`](Self::get) for keys that need not be strings.
     pub fn get_value(&self, key: &Value) -> Option<&Value> {
-        match &self.0 {
+        match &self.entries {
             Entries::Small(entries) => entries.iter().find(|(known, _)| known == key).map(|(_, value)| value),
             Entries::Large(entries) => entries.get(key),
         }
@@ -76,7 +94,7 @@ impl Map {
     /// Sets `key`, in its old place if it has one (the old key stays: `1` is not replaced by `true`).
     pub fn insert(&mut self, key: impl Into<Value>, value: Value) -> Option<Value> {
         let key = key.into();
-        match &mut self.0 {
+        match &mut self.entries {
             Entries::Small(entries) => match entries.iter().position(|(known, _)| *known == key) {
                 Some(at) => Some(std::mem::replace(&mut entries[at].1, value)),
                 None if entries.len() < SMALL => {
@@ -86,7 +104,7 @@ impl Map {
                 None => {
                     let mut large: IndexMap<_, _> = std::mem::take(entries).into_iter().collect();
                     large.insert(key, value);
-                    self.0 = Entries::Large(Box::new(large));
+                    self.entries = Entries::Large(Box::new(large));
                     None
                 }
             },
@@ -96,7 +114,7 @@ impl Map {
 
     /// Removes `key`; the others keep their order.
     pub fn remove(&mut self, key: &str) -> Option<Value> {
-        match &mut self.0 {
+        match &mut self.entries {
             Entries::Small(entries) => {
                 let at = entries.iter().position(|(known, _)| is(known, key))?;
                 Some(entries.remove(at).1)
@@ -107,7 +125,7 @@ impl Map {
 
     /// Like [`remove`](Self::remove) for keys that need not be strings.
     pub fn remove_value(&mut self, key: &Value) -> Option<Value> {
-        match &mut self.0 {
+        match &mut self.entries {
             Entries::Small(entries) => {
                 let at = entries.iter().position(|(known, _)| known == key)?;
                 Some(entries.remove(at).1)
@@ -118,7 +136,7 @@ impl Map {
 
     /// Keeps the entries for which `keep` is true.
     pub fn retain(&mut self, mut keep: impl FnMut(&Value, &Value) -> bool) {
-        match &mut self.0 {
+        match &mut self.entries {
             Entries::Small(entries) => entries.retain(|(key, value)| keep(key, value)),
             Entries::Large(entries) => entries.retain(|key, value| keep(key, value)),
         }
@@ -126,13 +144,13 @@ impl Map {
 
     /// Gives back memory that no entry uses.
     pub(crate) fn shrink(&mut self) {
-        if let Entries::Small(entries) = &mut self.0 {
+        if let Entries::Small(entries) = &mut self.entries {
             entries.shrink_to_fit();
         }
     }
 
     pub fn iter(&self) -> Iter<'_> {
-        Iter(match &self.0 {
+        Iter(match &self.entries {
             Entries::Small(entries) => IterKind::Small(entries.iter()),
             Entries::Large(entries) => IterKind::Large(entries.iter()),
         })
@@ -140,7 +158,7 @@ impl Map {
 
     /// The values to change, in the order of the keys.
     pub fn values_mut(&mut self) -> impl Iterator<Item = &mut Value> {
-        let (small, large) = match &mut self.0 {
+        let (small, large) = match &mut self.entries {
             Entries::Small(entries) => (Some(entries.iter_mut()), None),
             Entries::Large(entries) => (None, Some(entries.values_mut())),
         };
@@ -221,7 +239,7 @@ impl IntoIterator for Map {
     type IntoIter = IntoIter;
 
     fn into_iter(self) -> IntoIter {
-        match self.0 {
+        match self.entries {
             Entries::Small(entries) => IntoIter::Small(entries.into_iter()),
             Entries::Large(entries) => IntoIter::Large(entries.into_iter()),
         }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use libyaml_safer::{Mark, ScalarStyle};
 
 use super::scalar::{self, Plain};
-use super::{Error, Interner, MAX_DEPTH, MAX_VALUES, Schema};
+use super::{Common, Error, MAX_DEPTH, MAX_VALUES, Schema};
 use crate::fmf::value::{Map, Value};
 
 /// The prefix of `!!int` and its like, written out.
@@ -55,7 +55,7 @@ struct Frame {
 
 pub(super) struct Builder<'a> {
     schema: Schema,
-    interner: &'a mut Interner,
+    common: &'a mut Common,
     stack: Vec<Frame>,
     /// By anchor; none while the value is not complete.
     anchors: HashMap<String, Option<Done>>,
@@ -64,9 +64,9 @@ pub(super) struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    pub(super) fn new(interner: &'a mut Interner) -> Self {
+    pub(super) fn new(common: &'a mut Common) -> Self {
         let schema = Schema::V12;
-        Self { schema, interner, stack: Vec::new(), anchors: HashMap::new(), total: 0, result: Value::Null }
+        Self { schema, common, stack: Vec::new(), anchors: HashMap::new(), total: 0, result: Value::Null }
     }
 
     pub(super) fn use_schema(&mut self, schema: Schema) {
@@ -107,12 +107,12 @@ impl<'a> Builder<'a> {
             None => Ok(Plain::Text),
         };
         let value = match resolved.map_err(|problem| Error::new(at, problem))? {
-            Plain::Text => Value::Str(self.interner.text(text)),
+            Plain::Text => Value::Str(self.common.text(text)),
             Plain::Value(value) => value,
             Plain::Merge if self.expects_key() => return self.merge_key(at),
             Plain::Merge => return Err(Error::new(at, "`<<` is a merge key, not a value; put it in quotes")),
             // As a key it is only a text.
-            Plain::Default if self.expects_key() => Value::Str(self.interner.text(text)),
+            Plain::Default if self.expects_key() => Value::Str(self.common.text(text)),
             Plain::Default => return Err(Error::new(at, "`=` has no meaning as a value; put it in quotes")),
         };
         let done = Done { value, size: 1 };
@@ -172,7 +172,12 @@ impl<'a> Builder<'a> {
     pub(super) fn close(&mut self, at: Mark) -> Result<(), Error> {
         let Some(frame) = self.stack.pop() else { return Ok(()) };
         let (size, anchor) = (frame.size, frame.anchor.clone());
-        let done = Done { value: frame.finish()?, size };
+        let mut value = frame.finish()?;
+        if anchor.is_some() {
+            let labelled = self.common.sharing.label(&value);
+            value = labelled.map_err(|limit| Error::new(at, limit.to_string()))?;
+        }
+        let done = Done { value, size };
         self.remember(anchor, Some(&done));
         self.place(done, at)
     }

@@ -9,19 +9,19 @@
 //! Nothing else knows about it.
 //!
 //! A document comes from strangers: its depth, its size with aliases written out, and the digits of its numbers are
-//! limited; building does not recurse. Aliased values are shared, later changes of one do not show in the others.
+//! limited; building does not recurse. Anchored mappings get labels, see [`sharing`](super::sharing).
 
 mod builder;
 mod scalar;
 
 use std::collections::HashSet;
-use std::fmt;
 use std::sync::Arc;
 
 use libyaml_safer::{EventData, Mark, Parser};
 use thiserror::Error;
 
 use self::builder::Builder;
+use super::sharing::Sharing;
 use super::value::Value;
 
 /// How deep lists and mappings may be nested.
@@ -56,17 +56,15 @@ enum Schema {
     V12,
 }
 
-/// Keys and short texts, each held once: a tree repeats the same few hundred.
+/// What the documents of a tree have in common: keys and short texts, each held once, as a tree repeats the same few
+/// hundred; and the labels of anchored mappings.
 #[derive(Default)]
-pub struct Interner(HashSet<Arc<str>>);
-
-impl fmt::Debug for Interner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Interner({} texts)", self.0.len())
-    }
+pub(crate) struct Common {
+    texts: HashSet<Arc<str>>,
+    pub(crate) sharing: Sharing,
 }
 
-impl Interner {
+impl Common {
     /// Longer texts hardly repeat and would only be kept alive.
     const LONGEST: usize = 32;
 
@@ -74,28 +72,28 @@ impl Interner {
         if text.len() > Self::LONGEST {
             return text.into();
         }
-        if let Some(known) = self.0.get(text) {
+        if let Some(known) = self.texts.get(text) {
             return known.clone();
         }
         let new: Arc<str> = text.into();
-        self.0.insert(new.clone());
+        self.texts.insert(new.clone());
         new
     }
 }
 
 /// Reads the one document in `text`; an empty text is null.
 pub fn parse(text: &str) -> Result<Value, Error> {
-    parse_with(text, &mut Interner::default())
+    parse_with(text, &mut Common::default())
 }
 
 /// Like [`parse`], sharing texts with other documents.
-pub fn parse_with(text: &str, interner: &mut Interner) -> Result<Value, Error> {
+pub(crate) fn parse_with(text: &str, common: &mut Common) -> Result<Value, Error> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     check_characters(text)?;
     let mut bytes = text.as_bytes();
     let mut parser = Parser::new();
     parser.set_input_string(&mut bytes);
-    let mut builder = Builder::new(interner);
+    let mut builder = Builder::new(common);
     let mut documents = 0;
     loop {
         let event = parser.parse().map_err(|error| Error::syntax(&error))?;

@@ -102,7 +102,8 @@ fn fail_rate(executions: &[Past]) -> u16 {
 }
 
 fn per_mille(part: usize, whole: usize) -> u16 {
-    if whole == 0 { 0 } else { u16::try_from(part * 1000 / whole).unwrap_or(1000) }
+    let share = (part * 1000).checked_div(whole).unwrap_or(0);
+    u16::try_from(share).unwrap_or(1000)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! counts once), so a killed host leaves either all of a transaction or nothing. The file is a help, never a condition: whoever
 //! cannot open it goes on without.
 //!
-//! Of each test on each platform the newest [`KEPT`] executions stay. Executions that say nothing about the test (its machine
+//! Of each test on each platform the newest executions stay. Executions that say nothing about the test (its machine
 //! was lost, it was cancelled) do not come in.
 
 mod digest;
@@ -19,7 +19,7 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, params};
 pub use digest::{Expectation, Expectations, TestHistory};
 
 /// Executions that are kept of each test on each platform.
-pub const KEPT: u32 = 50;
+const KEPT: u32 = 50;
 /// How long to wait for other writers.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Of the tables; a file with a later one is refused.
@@ -107,7 +107,7 @@ impl History {
         run: &str,
         samples: impl IntoIterator<Item = &'s Sample>,
     ) -> Result<(), HistoryError> {
-        let mut write = || -> rusqlite::Result<()> {
+        let write = || -> rusqlite::Result<()> {
             let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             for sample in samples {
                 insert(&transaction, run, sample)?;

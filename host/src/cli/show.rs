@@ -1,0 +1,78 @@
+//! What `show` prints: the final metadata of the tests.
+//!
+//! For people: one YAML document per test, its final name first; with several platforms and plans a comment `# PLATFORM: PLAN`
+//! at the top of each document.
+//!
+//! As JSON, an array with one object per test: `{"platform": ..., "plan": ..., "name": ..., "directory": ..., "metadata": {...}}`; `plan`
+//! is null for all tests of a tree. Fields may be added.
+
+use std::io::{self, Write};
+
+use serde_json::{Value as Json, json};
+
+use super::discover::{Platform, plans, title, write_json};
+
+/// For people.
+pub fn text(out: &mut impl Write, platforms: &[Platform<'_>]) -> io::Result<()> {
+    let several = plans(platforms).count() > 1;
+    for (platform, plan) in plans(platforms) {
+        for test in &plan.tests {
+            writeln!(out, "---")?;
+            if several {
+                writeln!(out, "# {}", title(platform, plan))?;
+            }
+            // YAML escapes what a terminal would act on.
+            serde_yaml::to_writer(&mut *out, &test.metadata()).map_err(io::Error::other)?;
+        }
+    }
+    Ok(())
+}
+
+/// For scripts.
+pub fn json(out: &mut impl Write, platforms: &[Platform<'_>]) -> io::Result<()> {
+    let mut tests: Vec<Json> = Vec::new();
+    for (platform, plan) in plans(platforms) {
+        tests.extend(plan.tests.iter().map(|test| {
+            json!({
+                "platform": platform,
+                "plan": plan.name,
+                "name": &*test.name,
+                "directory": test.cwd,
+                "metadata": test.metadata().to_json(),
+            })
+        }));
+    }
+    write_json(out, &tests)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::discover::tests::{discovered, written};
+    use super::*;
+
+    #[test]
+    fn documents_have_the_final_metadata() {
+        let found = discovered(&[(
+            "main.fmf",
+            "test: t\n/a: {tag: [x], n: 1.0}\n/b: {adjust: {k: v}, s: \"\\e[1m\"}\n",
+        )]);
+        let shown = written(|out| text(out, &[("default", &found)]));
+        let expected =
+            "---\nname: /a\ntest: t\ntag:\n- x\nn: 1.0\n---\nname: /b\ntest: t\ns: \"\\e[1m\"\nk: v\n";
+        assert_eq!(shown, expected);
+        let titled = written(|out| text(out, &[("one", &found), ("two", &found)]));
+        assert!(
+            titled.starts_with("---\n# one\nname: /a\n") && titled.contains("---\n# two\nname: /b\n"),
+            "{titled}"
+        );
+    }
+
+    #[test]
+    fn json_has_the_shape_that_is_documented() {
+        let found = discovered(&[("d/t.fmf", "test: t\nm: {k: [1, null]}")]);
+        let shown: Json = serde_json::from_str(&written(|out| json(out, &[("default", &found)]))).unwrap();
+        let expected = json!([{"platform": "default", "plan": null, "name": "/d/t", "directory": "d",
+            "metadata": {"name": "/d/t", "test": "t", "m": {"k": [1, null]}}}]);
+        assert_eq!(shown, expected);
+    }
+}

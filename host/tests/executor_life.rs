@@ -1,0 +1,315 @@
+//! The life of a machine: setup, phases, slots, cancelling, losing, handing back.
+
+mod common;
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use atex_host::executor::spec::{Action, Dialect, Ended, Order, Packages, Phase, Report, Site, Upload};
+use atex_plugin_api::model::{LocalTransport, Transport};
+use common::cases::tree;
+use common::{Machine, artifact, site, spec, test};
+
+fn local() -> Transport {
+    Transport::Local(LocalTransport::default())
+}
+
+/// Local, with its work directory in a place that can be looked at.
+fn local_in(directory: &tempfile::TempDir) -> Transport {
+    let mut local = LocalTransport::default();
+    local.directory = Some(directory.path().display().to_string());
+    Transport::Local(local)
+}
+
+fn shell(name: &str, script: &str) -> Phase {
+    Phase { name: name.into(), action: Action::Shell { scripts: vec![script.into()] } }
+}
+
+fn entries(directory: &tempfile::TempDir) -> Vec<PathBuf> {
+    fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path()).collect()
+}
+
+/// Waits for something that other processes do, without assuming how long it takes.
+fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let (sender, receiver) = std::sync::mpsc::channel::<()>();
+    let until = Instant::now() + Duration::from_secs(20);
+    while !done() {
+        assert!(Instant::now() < until, "{what}");
+        let _ = receiver.recv_timeout(Duration::from_millis(20));
+    }
+    drop(sender);
+}
+
+/// Processes of this box with `text` in their command line.
+fn processes(text: &str) -> usize {
+    let all = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    all.filter(|entry| {
+        fs::read(entry.path().join("cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(text))
+    })
+    .count()
+}
+
+#[test]
+fn phases_uploads_and_facts() {
+    let (tree, content, place) = (tree(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fs::write(content.path().join("data"), "uploaded").unwrap();
+    let to = place.path().join("here/deep");
+    let site = Site {
+        environment: vec![("PLAN".into(), "it's mine".into())],
+        uploads: vec![
+            Upload { from: content.path().into(), to: to.display().to_string() },
+            Upload { from: content.path().join("data"), to: format!("{}/renamed", to.display()) },
+        ],
+        prepare: vec![
+            shell("first", "echo VALUE=1 >>$TMT_PLAN_ENVIRONMENT_FILE; echo \"$PLAN\" >prepared"),
+            shell("second", "(( VALUE == 1 )); [[ $PWD == $TMT_TREE ]]"),
+        ],
+        finish: vec![
+            shell("failing", "echo oh no >&2; exit 3"),
+            shell("last", "cp -r prepared \"$TMT_TREE\"/../../../done"),
+        ],
+        ..site(tree.path())
+    };
+    let work = tempfile::tempdir().unwrap();
+    let mut machine = Machine::up(local_in(&work), site);
+    let run = machine.run(test("echo $VALUE $PLAN; cat prepared"));
+    assert_eq!(
+        (run.status.as_str(), artifact(&run, "files/output.txt").as_str()),
+        ("pass", "1\nit's mine\n")
+    );
+    assert_eq!(fs::read_to_string(to.join("data")).unwrap(), "uploaded");
+    assert_eq!(fs::read_to_string(to.join("renamed")).unwrap(), "uploaded");
+    assert_eq!(machine.hand_back(), ["failing: exit status 3: oh no"]);
+    assert_eq!(entries(&work), [work.path().join("done")], "only what a finish phase left outside");
+}
+
+#[test]
+fn a_failed_prepare_phase_is_told_and_the_machine_can_be_handed_back() {
+    let (tree, work) = (tree(), tempfile::tempdir().unwrap());
+    let mut machine = Machine::connect(spec(local_in(&work)));
+    let site = Site { prepare: vec![shell("prepare /x", "echo why >&2; exit 7")], ..site(tree.path()) };
+    assert_eq!(machine.set_up(site).unwrap_err(), "prepare /x: exit status 7: why");
+    let run = machine.run(test("true"));
+    assert!(matches!(run.ended, Ended::NotStarted(_)), "{run:?}");
+    assert!(machine.hand_back().is_empty());
+    assert!(entries(&work).is_empty());
+}
+
+#[test]
+fn a_tree_that_is_not_there_fails_setup() {
+    let mut machine = Machine::connect(spec(local()));
+    let error = machine.set_up(site(std::path::Path::new("/no/such/tree"))).unwrap_err();
+    assert!(error.starts_with("upload of the tree: cannot read /no/such/tree"), "{error}");
+    machine.hand_back();
+}
+
+#[test]
+fn phases_have_a_time_limit_and_an_end_of_patience() {
+    let tree = tree();
+    let mut machine = Machine::connect(spec(local()));
+    let mut slow = Site { prepare: vec![shell("slow", "sleep 1000")], ..site(tree.path()) };
+    slow.limits.phase_time = Duration::from_millis(300);
+    let error = machine.set_up(slow).unwrap_err();
+    assert!(error.starts_with("slow: not through within the time"), "{error}");
+    assert!(machine.hand_back().is_empty());
+
+    let machine = Machine::connect(spec(local()));
+    let slow = Site { prepare: vec![shell("slow", "sleep 1000.5")], ..site(tree.path()) };
+    machine.send(Order::Setup(std::sync::Arc::new(slow)));
+    eventually("the phase runs", || processes("sleep\u{0}1000.5") == 1);
+    let asked = Instant::now();
+    machine.hand_back();
+    assert!(asked.elapsed() < Duration::from_secs(2), "handing back does not wait for a phase");
+    assert_eq!(processes("sleep\u{0}1000.5"), 0);
+}
+
+#[test]
+fn packages_that_cannot_be_had_fail_the_test_only() {
+    let tree = tree();
+    let mut machine = Machine::up(local(), site(tree.path()));
+    let mut wants = test("echo never");
+    wants.packages =
+        Packages { required: vec!["there-is-no-such-package-anywhere".into()], ..Packages::default() };
+    let run = machine.run(wants);
+    assert!(
+        matches!(&run.ended, Ended::NotStarted(why) if why.starts_with("packages could not be installed")),
+        "{run:?}"
+    );
+    let mut has = test("echo fine");
+    has.packages = Packages { required: vec!["bash".into()], ..Packages::default() };
+    assert_eq!(machine.run(has).status, "pass");
+    machine.hand_back();
+}
+
+#[test]
+fn cancelling_takes_less_than_two_seconds() {
+    let tree = tree();
+    let mut machine = Machine::up(local(), site(tree.path()));
+    for script in ["sleep 100", "trap '' TERM HUP INT; while :; do sleep 100; done"] {
+        let (execution, _) = machine.start(test(script), 0);
+        assert!(matches!(machine.report(), Report::Started { execution: e } if e == execution));
+        let asked = Instant::now();
+        machine.send(Order::Cancel { execution });
+        let run = machine.finished();
+        assert_eq!((run.ended, run.status.as_str()), (Ended::Cancelled, "infra"));
+        assert!(asked.elapsed() < Duration::from_secs(2), "{script}: {:?}", asked.elapsed());
+    }
+    assert_eq!(machine.run(test("true")).status, "pass", "the machine is still good");
+    machine.hand_back();
+}
+
+#[test]
+fn an_abandoned_machine_cleans_up_by_itself() {
+    let (tree, work) = (tree(), tempfile::tempdir().unwrap());
+    let mut machine = Machine::up(local_in(&work), site(tree.path()));
+    machine.start(test("setsid sleep 1003.5 & trap '' TERM HUP; sleep 1003.5"), 0);
+    eventually("the test runs", || processes("sleep\u{0}1003.5") == 2);
+    machine.send(Order::Abandon);
+    let run = machine.finished();
+    assert_eq!(run.ended, Ended::Cancelled);
+    assert!(matches!(machine.report(), Report::Lost { .. }));
+    eventually("nothing is left running", || processes("sleep\u{0}1003.5") == 0);
+    eventually("the directory is gone", || entries(&work).is_empty());
+}
+
+#[test]
+fn hand_back_finds_what_escaped() {
+    let (tree, work) = (tree(), tempfile::tempdir().unwrap());
+    let mut machine = Machine::up(local_in(&work), site(tree.path()));
+    assert_eq!(machine.run(test("setsid sleep 1004.5 >/dev/null 2>&1 7>&- & sleep 0.2")).status, "pass");
+    assert_eq!(processes("sleep\u{0}1004.5"), 1);
+    machine.hand_back();
+    assert_eq!(processes("sleep\u{0}1004.5"), 0);
+    assert!(entries(&work).is_empty());
+}
+
+#[test]
+fn a_test_that_kills_its_driver_loses_the_machine_and_leaves_nothing() {
+    let (tree, work) = (tree(), tempfile::tempdir().unwrap());
+    let mut machine = Machine::up(local_in(&work), site(tree.path()));
+    machine.start(test("echo last words; kill -9 $PPID; sleep 1005.5"), 0);
+    let run = machine.finished();
+    assert!(matches!(run.ended, Ended::Lost(_)), "{run:?}");
+    assert_eq!(artifact(&run, "files/output.txt"), "last words\n");
+    assert!(matches!(machine.report(), Report::Lost { .. }));
+    assert_eq!(processes("sleep\u{0}1005.5"), 0);
+    assert!(entries(&work).is_empty());
+}
+
+#[test]
+fn slots_have_trees_channels_and_temporary_directories_of_their_own() {
+    let tree = tree();
+    let mut machine = Machine::up(local(), Site { slots: 3, ..site(tree.path()) });
+    let script = |n: u8| {
+        format!(
+            "echo {n} >mine; echo V{n}=1 >>$TMT_PLAN_ENVIRONMENT_FILE; touch $TMPDIR/at; until [[ $(ls $TMPDIR/../../s*/tmp/at | wc -l) == 3 ]]; do \
+             sleep 0.02; done; cat mine; json='{{\"status\":\"s{n}\",\"testout\":\"output.txt\"}}'; printf 'result %d\\n%s' ${{#json}} \"$json\" >&$ATEX_TEST_CONTROL"
+        )
+    };
+    for n in 0..3 {
+        machine.start(test(&script(n)), n.into());
+    }
+    for _ in 0..3 {
+        let run = machine.finished();
+        let n = run.execution - 1;
+        assert_eq!(run.status, format!("s{n}"));
+        assert_eq!(artifact(&run, "files/output.txt"), format!("{n}\n"));
+    }
+    assert_eq!(
+        machine.run(test("(( V0 && V1 && V2 )); cat deep/er/file")).status,
+        "pass",
+        "one environment file"
+    );
+    assert!(machine.hand_back().is_empty());
+}
+
+#[test]
+fn a_disconnect_waits_for_the_other_slots() {
+    let (tree, place) = (tree(), tempfile::tempdir().unwrap());
+    let at = |name: &str| place.path().join(name);
+    let mut machine = Machine::up(local(), Site { slots: 2, ..site(tree.path()) });
+    let mut leaver = test(&format!(
+        "(( TMT_REBOOT_COUNT )) && exit 0; echo disconnect >&$ATEX_TEST_CONTROL; touch {0}; while echo noop >&$ATEX_TEST_CONTROL; do sleep 0.05; done",
+        at("said").display()
+    ));
+    // The clock stands still while others run: what it takes until then does not count.
+    leaver.duration = Duration::from_secs(4);
+    let (leaver, _) = machine.start(leaver, 0);
+    let script = format!(
+        "until [[ -e {} ]]; do sleep 0.02; done; sleep 5; echo $TMT_REBOOT_COUNT",
+        at("said").display()
+    );
+    let (other, _) = machine.start(test(&script), 1);
+    let run = machine.finished();
+    assert_eq!((run.execution, run.status.as_str()), (other, "pass"));
+    assert_eq!(artifact(&run, "files/output.txt"), "0\n");
+    let run = machine.finished();
+    assert_eq!((run.execution, run.status.as_str()), (leaver, "pass"), "{run:?}");
+    machine.hand_back();
+}
+
+#[test]
+fn limits_end_a_test_and_say_which() {
+    let tree = tree();
+    let mut site = site(tree.path());
+    site.limits.bytes_per_test = 100_000;
+    site.limits.results_per_test = 5;
+    site.dialect = Dialect::Atex;
+    let mut machine = Machine::up(local(), site);
+    let run = machine.run(test("yes"));
+    assert!(matches!(&run.ended, Ended::Limit(what) if what.contains("100000 bytes")), "{run:?}");
+    let run = machine.run(test(
+        "for i in {1..9}; do printf 'result 12\\n{\"name\":\"a\"}' >&$ATEX_TEST_CONTROL; done; sleep 100",
+    ));
+    assert!(matches!(&run.ended, Ended::Limit(what) if what.contains("5 results")), "{run:?}");
+    assert_eq!(run.results, 6);
+    assert_eq!(machine.run(test("true")).status, "pass");
+    machine.hand_back();
+}
+
+#[test]
+fn artifacts_that_cannot_be_written_are_an_infra_verdict() {
+    let tree = tree();
+    let mut machine = Machine::up(local(), site(tree.path()));
+    fs::write(machine.directory.path().join("artifacts"), "a file where a directory should be").unwrap();
+    let run = machine.run(test("true"));
+    assert_eq!((run.status.as_str(), run.artifacts.is_none()), ("infra", true));
+    assert!(run.note.unwrap().contains("artifacts"));
+    machine.hand_back();
+}
+
+#[test]
+fn a_program_that_does_not_exist_is_refused_at_once() {
+    let exec = atex_plugin_api::model::ExecTransport::new(["/no/such/program"]);
+    let (sender, reports) = std::sync::mpsc::channel();
+    let handle = atex_host::executor::Handle::start(
+        spec(Transport::Exec(exec)),
+        Box::new(move |r| drop(sender.send(r))),
+    )
+    .unwrap();
+    match reports.recv_timeout(Duration::from_secs(5)).unwrap() {
+        Report::Lost { reason } => assert!(reason.contains("cannot run `/no/such/program`"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+    handle.join();
+}
+
+#[test]
+fn stale_directories_of_dead_sessions_are_removed() {
+    let work = tempfile::tempdir().unwrap();
+    for (name, day_old) in [("atex-0123456789", true), ("atex-abcdefghij", false), ("atex-other", true)] {
+        let directory = work.path().join(name);
+        fs::create_dir(&directory).unwrap();
+        fs::write(directory.join(".alive"), "").unwrap();
+        if day_old {
+            let then = std::time::SystemTime::now() - Duration::from_secs(90_000);
+            let file = fs::File::options().write(true).open(directory.join(".alive")).unwrap();
+            file.set_modified(then).unwrap();
+        }
+    }
+    Machine::connect(spec(local_in(&work))).hand_back();
+    let mut left: Vec<_> = entries(&work).iter().map(|path| path.file_name().unwrap().to_owned()).collect();
+    left.sort();
+    assert_eq!(left, ["atex-abcdefghij", "atex-other"]);
+}
