@@ -60,7 +60,9 @@ impl Error {
             | Self::RunDir(_) => ExitStatus::WrongUse,
             // Whoever reads our output has gone: `| head`.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitStatus::Passed,
-            Self::Start(_) | Self::Ledger(_) | Self::State(_) | Self::Output(_) | Self::Thread(_) => ExitStatus::HostFailed,
+            Self::Start(_) | Self::Ledger(_) | Self::State(_) | Self::Output(_) | Self::Thread(_) => {
+                ExitStatus::HostFailed
+            }
         }
     }
 }

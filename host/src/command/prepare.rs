@@ -1,11 +1,6 @@
 //! From a plan to a job: plugins opened, tests discovered, everything checked that can be checked before the first machine.
 
-use std::{
-    borrow::Cow,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{borrow::Cow, path::PathBuf, sync::Arc, time::Duration};
 
 use atex_plugin_api::{
     describe::Kind,
@@ -21,9 +16,9 @@ use crate::{
     },
     engine::{CALL_LIMIT, Job, OwnThread, Platform, Pool, Test},
     executor::spec,
+    fmf::discover::DiscoveredTest,
     plugin::{Call, Provisioner, Registry, Reporter},
     report::Metadata,
-    fmf::discover::DiscoveredTest,
     store::{Promise, RunPlugin, StateDir},
 };
 
@@ -35,7 +30,7 @@ use super::{
 /// How long a provider may keep a machine beyond the run's own time limit.
 const SPARE_LIFETIME: Duration = Duration::from_secs(3600);
 /// A question to a plugin before the run begins.
-const QUESTION: Duration = Duration::from_secs(60);
+const QUESTION: Duration = Duration::from_secs(30);
 
 /// Everything for a run, and what is to be written down of it.
 pub(super) struct Prepared {
@@ -68,11 +63,7 @@ impl Prepared {
     }
 }
 
-pub(super) fn prepare(
-    plan: RunPlan,
-    run: &str,
-    state: &StateDir,
-) -> Result<Prepared, Error> {
+pub(super) fn prepare(plan: RunPlan, run: &str, state: &StateDir) -> Result<Prepared, Error> {
     let registry = open::registry(&plan.libraries, plan.allow.strict, state)?;
     let Selected { plan, tree: root, digest, platforms, mut warnings } = select(plan, state)?;
     let plan = plan.with_schemas(|kind, name| Some(registry.find(kind, name).ok()?.provided().schema.clone()));
@@ -90,7 +81,11 @@ pub(super) fn prepare(
         let of_plan = &plan.platforms[number];
         for test in selected.tests {
             let spec = Arc::new(test.spec);
-            tests.push(Test { platform: number as PlatformId, name: spec.name.clone(), spec: Arc::clone(&spec) });
+            tests.push(Test {
+                platform: number as PlatformId,
+                name: spec.name.clone(),
+                spec: Arc::clone(&spec),
+            });
             catalogue.tests.push(Described { platform: number as PlatformId, spec, found: test.found });
         }
         job_platforms.push(Platform {
@@ -101,8 +96,11 @@ pub(super) fn prepare(
         });
     }
     let plans: Vec<TestPlan> = catalogue.tests.iter().map(Described::plan).collect();
-    config.platforms =
-        plan.platforms.iter().map(|platform| core::config::Platform { chain: platform.policies as ChainId }).collect();
+    config.platforms = plan
+        .platforms
+        .iter()
+        .map(|platform| core::config::Platform { chain: platform.policies as ChainId })
+        .collect();
     config.chains = chains.iter().map(Chain::shape).collect();
     let mut chains = chains;
     let registered = register(&mut chains, &plan, &catalogue);
@@ -187,9 +185,10 @@ fn pools(plan: &RunPlan, used: &mut Used<'_>, state: &StateDir) -> Result<(Vec<P
 /// What a provisioner says it has; one machine if it does not know.
 fn capacity(provisioner: &Provisioner) -> Result<u32, Error> {
     let (asked, name) = (provisioner.clone(), provisioner.instance().name().to_owned());
-    let told = open::within(QUESTION, format!("provisioner `{name}`, asked for its capacity,"), move || {
-        asked.capacity(&Call::within(QUESTION))
-    })??;
+    let told =
+        open::within(QUESTION, format!("provisioner `{name}`, asked for its capacity,"), move || {
+            asked.capacity(&Call::within(QUESTION))
+        })??;
     Ok(told.map_or(1, |machines| u32::try_from(machines).unwrap_or(u32::MAX).max(1)))
 }
 
@@ -239,7 +238,8 @@ fn chains(plan: &RunPlan, used: &mut Used<'_>) -> Result<(Vec<Chain>, Vec<Vec<St
         for entry in entries {
             let policy = open::policy(used.registry, entry)?;
             used.note(Kind::Policy, entry)?;
-            let policy = OwnThread::start(&entry.name, Box::new(policy), CALL_LIMIT).map_err(Error::Thread)?;
+            let policy =
+                OwnThread::start(&entry.name, Box::new(policy), CALL_LIMIT).map_err(Error::Thread)?;
             policies.push(Box::new(policy));
         }
         chains.push(Chain::new(policies));
@@ -294,7 +294,9 @@ impl Described {
     fn claim(&self) -> u16 {
         match self.found.metadata().get("extra-slots") {
             Some(value) if value.as_str() == Some("all") => WHOLE_MACHINE,
-            Some(value) => value.as_i64().map_or(1, |slots| u16::try_from(slots.max(1)).unwrap_or(WHOLE_MACHINE)),
+            Some(value) => {
+                value.as_i64().map_or(1, |slots| u16::try_from(slots.max(1)).unwrap_or(WHOLE_MACHINE))
+            }
             None => 1,
         }
     }

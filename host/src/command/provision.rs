@@ -28,7 +28,9 @@ pub(super) fn pool(run: &RunPlan, plan: &DiscoveredPlan) -> Result<Option<Pool>,
         "local" => ("local", config(step, &[])),
         "connect" => ("ssh", connect(step)),
         "container" => ("podman", config(step, &[("image", "image"), ("pull", "pull-policy")])),
-        "virtual" => ("libvirt", config(step, &[("image", "domain"), ("memory", "memory"), ("cpus", "cpus")])),
+        "virtual" => {
+            ("libvirt", config(step, &[("image", "domain"), ("memory", "memory"), ("cpus", "cpus")]))
+        }
         _ => return Ok(None),
     };
     let base = plan.source.as_deref().and_then(std::path::Path::parent).unwrap_or(&run.tree);
@@ -57,7 +59,10 @@ fn config(step: &Step, keys: &[(&str, &str)]) -> Map<String, Value> {
 
 /// One host, as the plugin's list of hosts.
 fn connect(step: &Step) -> Map<String, Value> {
-    let host = config(step, &[("guest", "host"), ("port", "port"), ("user", "user"), ("key", "key"), ("password", "password")]);
+    let host = config(
+        step,
+        &[("guest", "host"), ("port", "port"), ("user", "user"), ("key", "key"), ("password", "password")],
+    );
     let mut config = Map::new();
     config.insert("hosts".to_owned(), json!([host]));
     config

@@ -24,15 +24,13 @@ pub(super) fn report(wanted: &cli::Report, terminal: &Terminal) -> Result<ExitSt
     for entry in &wanted.reporters {
         let reporter = open::reporter(&registry, &entry.plugin)?;
         // What is in the journal is all there is: without a sender to wake it, the reader ends there.
-        let follower = PluginReporter::new(
-            reporter,
-            Arc::clone(&run),
-            wanted.run.clone(),
-            true,
-            Arc::new(|_, _| None),
-        );
+        let follower =
+            PluginReporter::new(reporter, Arc::clone(&run), wanted.run.clone(), true, Arc::new(|_, _| None));
         let journal = Path::new(&wanted.run).join(JOURNAL);
-        drop(report::start(entry.plugin.name.as_str(), Box::new(follower), journal, 0, sender.clone()).map_err(Error::Thread)?);
+        drop(
+            report::start(entry.plugin.name.as_str(), Box::new(follower), journal, 0, sender.clone())
+                .map_err(Error::Thread)?,
+        );
         left += 1;
     }
     drop(sender);

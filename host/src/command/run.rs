@@ -67,7 +67,12 @@ pub(super) fn go(
     let (sender, inbox) = engine::inbox();
     let mut readers = Vec::new();
     let mut names = vec![CONSOLE.to_owned()];
-    let console = Console::new(style(terminal), Arc::clone(&run_file), directory.path().to_owned(), terminal.bar().clone());
+    let console = Console::new(
+        style(terminal),
+        Arc::clone(&run_file),
+        directory.path().to_owned(),
+        terminal.bar().clone(),
+    );
     // The console goes on from here; reporters are told everything anew.
     let wake = report::start(CONSOLE, Box::new(console), directory.journal_path(), offset, sender.clone());
     readers.push(wake.map_err(Error::Thread)?);
@@ -156,7 +161,8 @@ fn dry_run(prepared: &Prepared, terminal: &Terminal) -> io::Result<ExitStatus> {
     let mut out = io::BufWriter::new(io::stdout().lock());
     let json = terminal.output().format == Format::Json;
     for (number, platform) in job.platforms.iter().enumerate() {
-        let serves = |pool: &&crate::core::config::Pool| pool.serves.iter().any(|s| usize::from(s.platform) == number);
+        let serves =
+            |pool: &&crate::core::config::Pool| pool.serves.iter().any(|s| usize::from(s.platform) == number);
         let pools: Vec<String> = job
             .config
             .pools
@@ -168,7 +174,11 @@ fn dry_run(prepared: &Prepared, terminal: &Terminal) -> io::Result<ExitStatus> {
         let tests = job.tests.iter().filter(|test| usize::from(test.platform) == number);
         if json {
             let tests: Vec<&str> = tests.map(|test| test.name.as_str()).collect();
-            writeln!(out, "{}", serde_json::json!({"platform": platform.name, "pools": pools, "tests": tests}))?;
+            writeln!(
+                out,
+                "{}",
+                serde_json::json!({"platform": platform.name, "pools": pools, "tests": tests})
+            )?;
             continue;
         }
         let tests: Vec<_> = tests.collect();

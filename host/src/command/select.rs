@@ -56,8 +56,11 @@ pub(super) fn discover(plan: &RunPlan, state: &StateDir) -> Result<(Arc<Tree>, V
     let discoverer = Discoverer::new(Arc::clone(&tree), Cache::new(state.cache().map_err(Error::State)?));
     let mut all = Vec::new();
     for platform in &plan.platforms {
-        let environment: Variables =
-            platform.environment.iter().map(|(name, text)| (name.clone(), text.expose().to_owned())).collect();
+        let environment: Variables = platform
+            .environment
+            .iter()
+            .map(|(name, text)| (name.clone(), text.expose().to_owned()))
+            .collect();
         all.push(discoverer.discover(&Request {
             context: &platform.context,
             dialect: plan.dialect,
@@ -108,7 +111,9 @@ pub(super) fn select(plan: RunPlan, state: &StateDir) -> Result<Selected, Error>
     let mut platforms = Vec::new();
     for (platform, found) in pairs {
         let of_platform = |test: &DiscoveredTest| {
-            wanted.as_ref().is_none_or(|failed| failed.contains(&(platform.name.clone(), test.name.to_string())))
+            wanted
+                .as_ref()
+                .is_none_or(|failed| failed.contains(&(platform.name.clone(), test.name.to_string())))
         };
         let tests = found.tests.iter().filter(|test| of_platform(test));
         let tests = tests.map(|test| SelectedTest { spec: found.spec(test), found: test.clone() }).collect();
@@ -116,7 +121,8 @@ pub(super) fn select(plan: RunPlan, state: &StateDir) -> Result<Selected, Error>
         platforms.push(SelectedPlatform { site, tests });
         plan.platforms.push(platform);
     }
-    let digest = tree_digest(tree.root()).map_err(|error| Error::Tree { root: tree.root().to_owned(), error })?;
+    let digest =
+        tree_digest(tree.root()).map_err(|error| Error::Tree { root: tree.root().to_owned(), error })?;
     Ok(Selected { plan, tree: tree.root().to_owned(), digest, platforms, warnings })
 }
 

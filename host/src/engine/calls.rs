@@ -25,7 +25,10 @@ const SHORT_CALL: Duration = Duration::from_secs(60);
 pub(crate) enum Failure {
     Plugin(CallError),
     /// The call could not be made, or did not return in time.
-    NoAnswer { what: &'static str, why: NoAnswer },
+    NoAnswer {
+        what: &'static str,
+        why: NoAnswer,
+    },
 }
 
 impl Failure {
@@ -120,11 +123,12 @@ impl Calls {
         run: impl FnOnce() -> Result<T, Failure> + Send + 'static,
     ) {
         let inbox = self.inbox.clone();
-        let thread =
-            thread::Builder::new().name(format!("{call} {number}")).stack_size(STACK_BYTES).spawn(move || {
+        let thread = thread::Builder::new().name(format!("{call} {number}")).stack_size(STACK_BYTES).spawn(
+            move || {
                 // If nobody listens any more, the run is over.
                 let _over = inbox.send(Input::Call(number, answer(run())));
-            });
+            },
+        );
         if let Err(error) = thread {
             let failure = Failure::NoAnswer { what: call, why: NoAnswer::Thread(error) };
             let _over = self.inbox.send(Input::Call(number, answer(Err(failure))));

@@ -25,9 +25,9 @@ use indexmap::IndexMap;
 
 pub use self::error::{DiscoverError, Place};
 pub use self::test::DiscoveredTest;
-pub use crate::executor::spec::Layer;
 pub use super::plan::Step;
 pub use super::text::printable;
+pub use crate::executor::spec::Layer;
 
 use self::reader::Notes;
 use self::selection::{LastWords, Narrowing, Patterns, Seen, is_runnable};
