@@ -1,5 +1,13 @@
 //! SSH: who is let in, who is believed, how to get there, and what breaks on the way.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "all of it is tests"
+)]
+
 mod common;
 
 use std::fs;
@@ -88,7 +96,7 @@ fn keys_inline_wrong_and_missing() {
     let sshd = sshd!();
     attempt(ssh(sshd.transport())).unwrap();
     let mut inline = sshd.transport();
-    inline.key_data = Some(fs::read_to_string(&inline.keys.remove(0)).unwrap());
+    inline.key_data = Some(fs::read_to_string(inline.keys.remove(0)).unwrap());
     attempt(ssh(inline)).unwrap();
     let mut wrong = sshd.transport();
     wrong.keys = vec![sshd.directory.path().join("host").display().to_string()];
@@ -204,7 +212,7 @@ fn a_machine_that_boots_late_and_is_let_go_while_it_does() {
     transport.host = "127.0.0.1".into();
     transport.port = Some(1);
     let (sender, reports) = std::sync::mpsc::channel();
-    let late = MachineSpec { boot_time: Duration::from_secs(3600), ..ssh(transport) };
+    let late = MachineSpec { boot_time: Duration::from_hours(1), ..ssh(transport) };
     let handle = Handle::start(late, Box::new(move |report| drop(sender.send(report)))).unwrap();
     let asked = Instant::now();
     handle.send(Order::Abandon);

@@ -96,20 +96,21 @@ impl Intake {
     }
 
     pub(crate) fn log(&mut self, data: &[u8]) {
-        if self.log_works {
-            if let Err(e) = self.recorder.log(data) {
-                self.log_works = false;
-                self.fail(&e);
-            }
+        if self.log_works
+            && let Err(e) = self.recorder.log(data)
+        {
+            self.log_works = false;
+            self.fail(&e);
         }
     }
 
     /// The process has ended by itself: nothing may be left in the middle.
     pub(crate) fn end(&mut self) {
-        if self.fault.is_none() && !self.disconnect {
-            if let Err(violation) = self.parser.finish() {
-                self.fail(&violation.into());
-            }
+        if self.fault.is_none()
+            && !self.disconnect
+            && let Err(violation) = self.parser.finish()
+        {
+            self.fail(&violation.into());
         }
     }
 

@@ -49,7 +49,7 @@ enum Pressure {
 
 #[derive(Debug)]
 pub(crate) struct Job {
-    order: Box<RunOrder>,
+    order: RunOrder,
     site: Arc<Site>,
     intake: Intake,
     clock: Clock,
@@ -75,7 +75,7 @@ pub(crate) struct Job {
 impl Job {
     /// Nothing has been sent yet. `installed` are the packages that the machine has got for tests.
     pub(crate) fn new(
-        order: Box<RunOrder>,
+        order: RunOrder,
         site: Arc<Site>,
         data: u32,
         installed: &mut BTreeSet<String>,

@@ -99,7 +99,7 @@ fn random_word() -> Result<String> {
     std::fs::File::open("/dev/urandom")
         .and_then(|mut file| file.read_exact(&mut bytes))
         .map_err(|e| Error::Failed(format!("cannot read /dev/urandom: {e}")))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(super::names::hexadecimal(&bytes))
 }
 
 /// See the [module](self).
@@ -506,10 +506,10 @@ impl Pipe<'_> {
         }
         for slot in 0..self.session.drivers.len() {
             let slot = u16::try_from(slot).unwrap_or(u16::MAX);
-            if self.session.driver(slot).is_ok() {
-                if let Turn::Dead(why) = self.session.turn(slot, &mut Nowhere)? {
-                    return Err(Error::Driver(why));
-                }
+            if self.session.driver(slot).is_ok()
+                && let Turn::Dead(why) = self.session.turn(slot, &mut Nowhere)?
+            {
+                return Err(Error::Driver(why));
             }
         }
         if busy {

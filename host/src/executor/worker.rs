@@ -22,7 +22,7 @@ use crate::transport::{self, nap};
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Keys may be put in place a little after the server is up.
-const DENIED_PATIENCE: Duration = Duration::from_secs(60);
+const DENIED_PATIENCE: Duration = Duration::from_mins(1);
 /// A driver that has been told to kill its test and does not say that it did is dead.
 const HOPELESS: Duration = Duration::from_secs(30);
 
@@ -67,7 +67,7 @@ struct Machine {
     site: Option<Arc<Site>>,
     slots: Vec<Slot>,
     /// Orders that wait until nobody is about to reboot the machine.
-    queue: Vec<Box<RunOrder>>,
+    queue: Vec<RunOrder>,
     /// Packages that were installed for tests.
     installed: BTreeSet<String>,
     handing_back: bool,
@@ -133,7 +133,7 @@ impl Machine {
         while let Some(order) = self.inbox.next() {
             match order {
                 Order::Setup(site) => self.set_up(site)?,
-                Order::Run(order) => self.queue.push(order),
+                Order::Run(order) => self.queue.push(*order),
                 Order::Cancel { execution } => self.cancel(execution),
                 Order::HandBack => self.handing_back = true,
                 Order::Abandon => return Err(transport::Error::Interrupted.into()),
@@ -160,7 +160,7 @@ impl Machine {
                 self.restart_first_driver()?;
             }
             Err(Error::Failed(error) | Error::TimedOut(error)) => {
-                (self.report)(Report::SetupFailed { error })
+                (self.report)(Report::SetupFailed { error });
             }
             Err(e) => return Err(e),
         }
@@ -219,7 +219,7 @@ impl Machine {
         Ok(())
     }
 
-    fn start(&mut self, order: Box<RunOrder>, site: Arc<Site>) -> Result<()> {
+    fn start(&mut self, order: RunOrder, site: Arc<Site>) -> Result<()> {
         let index = usize::from(order.slot);
         let session = self.session.as_mut().ok_or_else(no_session)?;
         self.slots[index].runs += 1;
