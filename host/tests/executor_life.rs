@@ -14,7 +14,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use atex_host::executor::spec::{Action, Dialect, Ended, Order, Packages, Phase, Report, Site, Upload};
+use atex_host::executor::spec::{
+    Action, Check, CheckRule, Dialect, Ended, Order, Packages, Phase, Report, Site, Upload,
+};
 use atex_plugin_api::model::{LocalTransport, Transport};
 use common::cases::tree;
 use common::{Machine, artifact, site, spec, test};
@@ -284,6 +286,54 @@ fn artifacts_that_cannot_be_written_are_an_infra_verdict() {
     let run = machine.run(test("true"));
     assert_eq!((run.status.as_str(), run.artifacts.is_none()), ("infra", true));
     assert!(run.note.unwrap().contains("artifacts"));
+    machine.hand_back();
+}
+
+#[test]
+fn checks_have_results_of_their_own() {
+    let tree = tree();
+    let mut machine = Machine::up(local(), site(tree.path()));
+    let check = |how: &str, result| Check { how: how.into(), result, failure_patterns: vec![] };
+    let mut checked = test("echo the test; exit 3");
+    checked.checks = vec![check("dmesg", CheckRule::Info), check("coredump", CheckRule::Info)];
+    let run = machine.run(checked.clone());
+    assert_eq!((run.ended, run.status.as_str()), (Ended::Exited(3), "fail"));
+    let results = fs::read_to_string(run.artifacts.unwrap().directory.join("results")).unwrap();
+    let lines: Vec<_> = results.lines().collect();
+    assert_eq!(lines[0], r#"{"status":"info","name":"check/dmesg","files":["dmesg.txt"]}"#);
+    assert_eq!(lines[1], r#"{"status":"info","name":"check/coredump","files":["coredump.txt"]}"#);
+    assert_eq!(lines[2], r#"{"status":"fail","files":["output.txt"]}"#);
+    checked.checks = vec![check("watchdog", CheckRule::Respect)];
+    let run = machine.run(checked);
+    assert!(
+        matches!(&run.ended, Ended::NotStarted(why) if why.contains("`check: watchdog` is not supported"))
+    );
+    machine.hand_back();
+}
+
+#[test]
+fn a_failed_check_fails_the_test() {
+    let tree = tree();
+    // A pretended dmesg in the tree's own directory of programs, which is first in PATH.
+    let program = "#!/bin/sh\necho boot\nif [ -e /proc/self/fd/0 ] && [ -e \"${state%/run}/tree/bad\" ]; then echo Call Trace:; fi\n";
+    fs::write(tree.path().join("dmesg"), program).unwrap();
+    let install = "install -m 755 dmesg \"$TMT_TREE\"/../../bin/dmesg";
+    let mut machine =
+        Machine::up(local(), Site { prepare: vec![shell("fake", install)], ..site(tree.path()) });
+    let mut checked = test("touch bad");
+    checked.checks =
+        vec![Check { how: "dmesg".into(), result: CheckRule::Respect, failure_patterns: vec![] }];
+    let run = machine.run(checked.clone());
+    assert_eq!((run.ended, run.status.as_str()), (Ended::Exited(0), "fail"));
+    assert_eq!(run.note.as_deref(), Some("check dmesg: fail"));
+    checked.checks[0].result = CheckRule::Xfail;
+    checked.script = "true".into();
+    checked.checks[0].failure_patterns = vec!["boot".into()];
+    assert_eq!(
+        machine.run(checked).status,
+        "fail",
+        "nothing new since the mark: expected to fail, and did not"
+    );
     machine.hand_back();
 }
 

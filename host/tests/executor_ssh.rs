@@ -299,6 +299,31 @@ fn a_power_cut_without_notice_is_a_loss() {
 }
 
 #[test]
+fn a_restart_with_reboot() {
+    let mut sshd = sshd!();
+    let tree = tree();
+    let mut machine = Machine::up(Transport::Ssh(sshd.transport()), site(tree.path()));
+    // Stands in for reboot(8): says that it was called. The power cut is ours.
+    let called = sshd.directory.path().join("called");
+    fs::write(tree.path().join("unused"), "").unwrap();
+    let mut spec = test(&format!(
+        "echo $TMT_TEST_RESTART_COUNT $TMT_REBOOT_COUNT; (( TMT_REBOOT_COUNT )) && exit 0; \
+         printf '#!/bin/sh\\ntouch {}\\n' >$TMT_TREE/../../bin/reboot; chmod 755 $TMT_TREE/../../bin/reboot; exit 9",
+        called.display()
+    ));
+    spec.restart = Some(atex_host::executor::spec::Restart { codes: vec![9], max: 1, with_reboot: true });
+    machine.start(spec, 0);
+    let until = Instant::now() + Duration::from_secs(20);
+    while !called.exists() {
+        assert!(Instant::now() < until);
+    }
+    sshd.reboot();
+    let run = machine.finished();
+    assert_eq!((run.ended, run.status.as_str()), (Ended::Exited(0), "pass"));
+    machine.hand_back();
+}
+
+#[test]
 fn an_announced_reboot_with_an_empty_disk_afterwards() {
     let mut sshd = sshd!();
     let tree = tree();

@@ -7,6 +7,7 @@
 //! [`intake`] to the control channel's parser ([`control`]) and the recorder of results.
 
 pub mod artifacts;
+mod checks;
 pub mod clock;
 pub mod control;
 mod cutter;

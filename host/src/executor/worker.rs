@@ -128,6 +128,22 @@ impl Machine {
         }
     }
 
+    /// Connects to a machine that reboots: as long as it has its former boot id, it is still on its way down.
+    fn connect_after(&mut self, former: Option<&str>, until: Instant, execution: u64) -> Result<()> {
+        loop {
+            self.connect(until, Some(execution))?;
+            let session = self.session.as_ref().ok_or_else(no_session)?;
+            if former.is_none_or(|boot| boot == "unknown" || boot != session.place.boot) {
+                return Ok(());
+            }
+            if let Some(session) = self.session.take() {
+                self.place = Some(session.detach(until.saturating_duration_since(Instant::now()))?);
+            }
+            let waker = self.inbox.waker.clone();
+            nap(&waker, (Instant::now() + Duration::from_secs(1)).min(until))?;
+        }
+    }
+
     /// `true` when the machine is to be handed back and nothing runs any more.
     fn take_orders(&mut self) -> Result<bool> {
         while let Some(order) = self.inbox.next() {
@@ -313,8 +329,10 @@ impl Machine {
             }
         }
         let (execution, until) = last.ok_or_else(no_session)?;
+        let jobs = self.slots.iter().filter_map(|slot| slot.job.as_ref());
+        let former = jobs.into_iter().any(Job::wants_reboot).then(|| session.place.boot.clone());
         self.place = Some(session.detach(until.saturating_duration_since(now))?);
-        match self.connect(until, Some(execution)) {
+        match self.connect_after(former.as_deref(), until, execution) {
             Ok(()) => self.returned(),
             Err(e) => {
                 let cause = match &e {
