@@ -338,6 +338,46 @@ fn a_failed_check_fails_the_test() {
 }
 
 #[test]
+fn playbooks_run_on_this_side() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("ansible-playbook");
+    fs::write(&program, "#!/bin/bash\ngrep -q local \"$2\" && echo \"with ${*:3}\"; [[ $* != *slow* ]] || exec sleep 1006.5; [[ $* != *bad* ]]\n").unwrap();
+    fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    // A process of its own: which programs there are is said by the environment.
+    let path = format!("{}:{}", directory.path().display(), std::env::var("PATH").unwrap());
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "with_a_pretended_ansible", "--ignored", "--nocapture"])
+        .env("PATH", path)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+#[ignore = "run by playbooks_run_on_this_side"]
+fn with_a_pretended_ansible() {
+    let tree = tree();
+    let phase = |playbook: &str| Phase {
+        name: "ansible".into(),
+        action: Action::Ansible { playbooks: vec![playbook.into()], extra_args: vec!["-v".into()] },
+    };
+    let mut machine = Machine::up(local(), Site { prepare: vec![phase("good.yml")], ..site(tree.path()) });
+    assert_eq!(machine.run(test("true")).status, "pass");
+    machine.hand_back();
+    let mut machine = Machine::connect(spec(local()));
+    let error = machine.set_up(Site { prepare: vec![phase("bad.yml")], ..site(tree.path()) }).unwrap_err();
+    assert_eq!(error, "ansible: ansible-playbook bad.yml: exit status: 1: with -v -- bad.yml");
+    machine.hand_back();
+    let mut machine = Machine::connect(spec(local()));
+    let mut slow = Site { prepare: vec![phase("slow.yml")], ..site(tree.path()) };
+    slow.limits.phase_time = Duration::from_millis(300);
+    let error = machine.set_up(slow).unwrap_err();
+    assert!(error.starts_with("ansible: not through within the time"), "{error}");
+    assert_eq!(processes("sleep\u{0}1006.5"), 0);
+    machine.hand_back();
+}
+
+#[test]
 fn a_program_that_does_not_exist_is_refused_at_once() {
     let exec = atex_plugin_api::model::ExecTransport::new(["/no/such/program"]);
     let (sender, reports) = std::sync::mpsc::channel();

@@ -114,6 +114,7 @@ pub(crate) struct Session {
     next_beat: Instant,
     next_command: u64,
     waker: Waker,
+    pub(crate) spec: MachineSpec,
 }
 
 impl Session {
@@ -135,6 +136,7 @@ impl Session {
             next_beat: Instant::now(),
             next_command: 1,
             waker: waker.clone(),
+            spec: spec.clone(),
         };
         session.start_driver(0, limit, interrupt)?;
         Ok(session)
@@ -316,6 +318,10 @@ impl Session {
             driver.say("\n");
         }
         self.next_beat = now + self.silence / 4;
+    }
+
+    pub(crate) fn waker(&self) -> &Waker {
+        &self.waker
     }
 
     pub(crate) fn driver(&mut self, slot: u16) -> Result<&mut Driver> {
