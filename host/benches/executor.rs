@@ -97,7 +97,9 @@ fn cost(target: &str, transports: &[Transport], tests: usize) {
         used / 1e6 * per_test,
         ready.as_millis()
     );
-    machines.into_iter().for_each(|machine| drop(machine.hand_back()));
+    for machine in machines {
+        machine.hand_back();
+    }
 }
 
 /// Of a machine that has something to do, a moment is waited for.
@@ -122,8 +124,8 @@ fn idle(target: &str, transports: &[Transport], many: usize) {
             .iter()
             .map(|n| {
                 let mut spec = spec(transports[n % transports.len()].clone());
-                spec.boot_time = Duration::from_secs(120);
-                spec.keepalive = Duration::from_secs(60);
+                spec.boot_time = Duration::from_mins(2);
+                spec.keepalive = Duration::from_mins(1);
                 std::thread::Builder::new().spawn(move || Machine::connect(spec)).unwrap()
             })
             .collect();
@@ -138,5 +140,7 @@ fn idle(target: &str, transports: &[Transport], many: usize) {
     for machine in &machines {
         machine.send(atex_host::executor::spec::Order::HandBack);
     }
-    machines.into_iter().for_each(|machine| drop(machine.hand_back()));
+    for machine in machines {
+        machine.hand_back();
+    }
 }

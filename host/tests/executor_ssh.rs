@@ -1,5 +1,13 @@
 //! SSH: who is let in, who is believed, how to get there, and what breaks on the way.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "all of it is tests"
+)]
+
 mod common;
 
 use std::fs;
@@ -88,7 +96,7 @@ fn keys_inline_wrong_and_missing() {
     let sshd = sshd!();
     attempt(ssh(sshd.transport())).unwrap();
     let mut inline = sshd.transport();
-    inline.key_data = Some(fs::read_to_string(&inline.keys.remove(0)).unwrap());
+    inline.key_data = Some(fs::read_to_string(inline.keys.remove(0)).unwrap());
     attempt(ssh(inline)).unwrap();
     let mut wrong = sshd.transport();
     wrong.keys = vec![sshd.directory.path().join("host").display().to_string()];
@@ -204,7 +212,7 @@ fn a_machine_that_boots_late_and_is_let_go_while_it_does() {
     transport.host = "127.0.0.1".into();
     transport.port = Some(1);
     let (sender, reports) = std::sync::mpsc::channel();
-    let late = MachineSpec { boot_time: Duration::from_secs(3600), ..ssh(transport) };
+    let late = MachineSpec { boot_time: Duration::from_hours(1), ..ssh(transport) };
     let handle = Handle::start(late, Box::new(move |report| drop(sender.send(report)))).unwrap();
     let asked = Instant::now();
     handle.send(Order::Abandon);
@@ -288,6 +296,31 @@ fn a_power_cut_without_notice_is_a_loss() {
     sshd.reboot();
     let run = machine.finished();
     assert!(matches!(run.ended, Ended::Lost(_)), "{run:?}");
+}
+
+#[test]
+fn a_restart_with_reboot() {
+    let mut sshd = sshd!();
+    let tree = tree();
+    let mut machine = Machine::up(Transport::Ssh(sshd.transport()), site(tree.path()));
+    // Stands in for reboot(8): says that it was called. The power cut is ours.
+    let called = sshd.directory.path().join("called");
+    fs::write(tree.path().join("unused"), "").unwrap();
+    let mut spec = test(&format!(
+        "echo $TMT_TEST_RESTART_COUNT $TMT_REBOOT_COUNT; (( TMT_REBOOT_COUNT )) && exit 0; \
+         printf '#!/bin/sh\\ntouch {}\\n' >$TMT_TREE/../../bin/reboot; chmod 755 $TMT_TREE/../../bin/reboot; exit 9",
+        called.display()
+    ));
+    spec.restart = Some(atex_host::executor::spec::Restart { codes: vec![9], max: 1, with_reboot: true });
+    machine.start(spec, 0);
+    let until = Instant::now() + Duration::from_secs(20);
+    while !called.exists() {
+        assert!(Instant::now() < until);
+    }
+    sshd.reboot();
+    let run = machine.finished();
+    assert_eq!((run.ended, run.status.as_str()), (Ended::Exited(0), "pass"));
+    machine.hand_back();
 }
 
 #[test]

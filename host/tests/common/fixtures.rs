@@ -186,7 +186,7 @@ impl Container {
             println!("podman does not work here: {}", String::from_utf8_lossy(&output.stderr));
             return None;
         }
-        container.id = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+        String::from_utf8(output.stdout).unwrap().trim().clone_into(&mut container.id);
         Some(container)
     }
 

@@ -18,7 +18,7 @@ use atex_host::executor::spec::{
 use atex_plugin_api::model::Transport;
 
 /// Long enough for a busy box; a test that gets here has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 pub struct Machine {
     pub handle: Option<Handle>,
