@@ -24,6 +24,12 @@ pub enum Error {
     RunDir(#[from] RunDirError),
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    #[error(transparent)]
+    History(#[from] crate::store::HistoryError),
+    #[error("changed since the run began: {0}; --force goes on all the same")]
+    Changed(String),
+    #[error("the tree has other tests than when the run began: begin a new run")]
+    OtherTests,
     #[error("no test is selected; --allow-empty makes that a success")]
     NoTests,
     #[error(transparent)]
@@ -51,6 +57,8 @@ impl Error {
     pub fn status(&self) -> ExitStatus {
         match self {
             Self::NoTests
+            | Self::Changed(_)
+            | Self::OtherTests
             | Self::Configuration(_)
             | Self::Plugin(_)
             | Self::Call(_)
@@ -63,7 +71,7 @@ impl Error {
             | Self::NewPlugin { .. } => ExitStatus::WrongUse,
             // Whoever reads our output has gone: `| head`.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitStatus::Passed,
-            Self::Start(_) | Self::Ledger(_) | Self::State(_) | Self::Output(_) | Self::Thread(_) => {
+            Self::History(_) | Self::Start(_) | Self::Ledger(_) | Self::State(_) | Self::Output(_) | Self::Thread(_) => {
                 ExitStatus::HostFailed
             }
         }

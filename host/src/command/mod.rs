@@ -2,15 +2,19 @@
 
 mod error;
 mod gc;
+mod history;
 mod list;
 mod open;
 mod plugins;
 mod prepare;
 mod provision;
 mod report;
+mod resume;
 mod run;
 mod select;
+mod simulate;
 mod terminal;
+mod workload;
 
 use std::io::{self, Write};
 
@@ -40,7 +44,9 @@ pub fn execute(
         Command::PluginsNew(wanted) => plugins::new(&wanted),
         Command::Fmf(args) => fmf(&args),
         Command::Print(text) => print(&text),
-        _ => Err(Error::Output(io::Error::other("not yet"))),
+        Command::Simulate(wanted) => simulate::simulate(*wanted, terminal),
+        Command::Resume(wanted) => resume::resume(&wanted, surroundings, terminal),
+        Command::History(wanted) => history::history(&wanted, terminal),
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
 };
 
 use super::{
-    Error, Terminal,
+    Error, Terminal, history,
     prepare::{Prepared, prepare},
 };
 
@@ -46,7 +46,7 @@ pub(super) fn run(plan: RunPlan, terminal: &Terminal) -> Result<ExitStatus, Erro
     directory.write_run_file(&run_file)?;
     let ledger = Ledger::open(&state.ledger(&run).map_err(Error::State)?)?;
     let first = prepared.first_events();
-    go(prepared, &directory, run_file, ledger, first, false, terminal)
+    go(prepared, &directory, run_file, ledger, first, false, &state, terminal)
 }
 
 /// Starts readers and engine, and waits for the end. `first`: what the engine is to begin with.
@@ -57,6 +57,7 @@ pub(super) fn go(
     ledger: Ledger,
     first: Vec<crate::core::event::Event>,
     resumed: bool,
+    state: &StateDir,
     terminal: &Terminal,
 ) -> Result<ExitStatus, Error> {
     let mut journal = directory.journal()?;
@@ -90,8 +91,9 @@ pub(super) fn go(
         names.push((name, timeout));
     }
     let chronicle = Chronicle::new(journal, ledger, readers);
-    let engine = Engine::start(prepared.job, chronicle, names, (sender, inbox))?;
+    let engine = Engine::start(prepared.job, chronicle, names, &prepared.kept, (sender, inbox))?;
     let tally = engine.run(first);
+    history::remember(state, directory, &run_file);
     Ok(tally.exit())
 }
 
@@ -100,7 +102,7 @@ const CONSOLE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 /// The console's name among the readers.
 const CONSOLE: &str = "console";
 
-fn style(terminal: &Terminal) -> Style {
+pub(super) fn style(terminal: &Terminal) -> Style {
     let output = terminal.output();
     Style {
         json: output.format == Format::Json,

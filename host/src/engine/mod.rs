@@ -35,6 +35,7 @@ use tally::Tally;
 use crate::core::{
     Coordinator,
     config::Misfit,
+    verdict::Verdict,
     event::{Action, Event, ExecutionId, LeaseId, Ms, Shutdown, TestId},
 };
 use crate::store::{Class, What};
@@ -96,18 +97,22 @@ pub(crate) fn inbox() -> (Sender<Input>, Receiver<Input>) {
 
 impl Engine {
     /// Starts the threads of policies and signals. `reporters`: those who will send [`Input::ReporterDone`], and how long
-    /// each may take after the last record.
+    /// each may take after the last record. `kept`: verdicts of an earlier session.
     pub(crate) fn start(
         mut job: Job,
         chronicle: Chronicle,
         reporters: Vec<(String, Duration)>,
+        kept: &[(Verdict, Option<Class>)],
         (sender, inbox): (Sender<Input>, Receiver<Input>),
     ) -> Result<Self, StartError> {
         signals::start(sender.clone())?;
         let coordinator = Coordinator::new(job.config.clone(), &job.plans)?;
         let chains = std::mem::take(&mut job.chains);
         let policies = Policies::start(chains, &job.policy_names, &sender)?;
-        let tally = Tally::new(job.tests.len(), job.strict);
+        let mut tally = Tally::new(job.tests.len(), job.strict);
+        for (verdict, class) in kept {
+            tally.count(Class::of_verdict(verdict, *class));
+        }
         Ok(Self {
             job,
             coordinator,
