@@ -8,6 +8,7 @@ pub mod args;
 pub mod discover;
 mod first;
 pub mod fmf;
+pub mod history;
 pub mod requires;
 pub mod show;
 mod texts;

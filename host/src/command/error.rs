@@ -5,7 +5,7 @@ use std::io;
 use crate::{
     config::{ConfigError, ExitStatus},
     plugin::{CallError, PluginError},
-    store::{LedgerError, RunDirError},
+    store::{HistoryError, LedgerError, RunDirError},
 };
 
 /// Each is one line for standard error and an exit status.
@@ -24,6 +24,8 @@ pub enum Error {
     RunDir(#[from] RunDirError),
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    #[error(transparent)]
+    History(#[from] HistoryError),
     #[error("no test is selected; --allow-empty makes that a success")]
     NoTests,
     #[error(transparent)]
@@ -60,7 +62,7 @@ impl Error {
             | Self::RunDir(_) => ExitStatus::WrongUse,
             // Whoever reads our output has gone: `| head`.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitStatus::Passed,
-            Self::Start(_) | Self::Ledger(_) | Self::State(_) | Self::Output(_) | Self::Thread(_) => {
+            Self::Start(_) | Self::History(_) | Self::Ledger(_) | Self::State(_) | Self::Output(_) | Self::Thread(_) => {
                 ExitStatus::HostFailed
             }
         }

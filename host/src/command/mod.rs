@@ -2,6 +2,7 @@
 
 mod error;
 mod gc;
+mod history;
 mod list;
 mod open;
 mod prepare;
@@ -34,6 +35,7 @@ pub fn execute(
         Command::Requires(plan) => list::list(*plan, list::What::Packages, terminal),
         Command::Report(wanted) => report::report(&wanted, terminal),
         Command::Gc(gc) => gc::gc(&gc, surroundings, terminal),
+        Command::History(wanted) => history::history(&wanted, terminal),
         Command::Fmf(args) => fmf(&args),
         Command::Print(text) => print(&text),
         _ => Err(Error::Output(io::Error::other("not yet"))),

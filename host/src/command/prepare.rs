@@ -19,11 +19,11 @@ use crate::{
     fmf::discover::DiscoveredTest,
     plugin::{Call, Provisioner, Registry, Reporter},
     report::Metadata,
-    store::{Promise, RunPlugin, StateDir},
+    store::{Expectation, Promise, RunPlugin, StateDir},
 };
 
 use super::{
-    Error, open,
+    Error, history, open,
     select::{Selected, select},
 };
 
@@ -76,6 +76,7 @@ pub(super) fn prepare(plan: RunPlan, run: &str, state: &StateDir) -> Result<Prep
     let mut job_platforms = Vec::new();
     let mut tests = Vec::new();
     let mut catalogue = TestCatalogue { tests: Vec::new() };
+    let expectations = history::expectations(state, plan.platforms.iter().map(|platform| platform.name.as_str()));
     for (number, selected) in platforms.into_iter().enumerate() {
         let of_plan = &plan.platforms[number];
         for test in selected.tests {
@@ -85,7 +86,13 @@ pub(super) fn prepare(plan: RunPlan, run: &str, state: &StateDir) -> Result<Prep
                 name: spec.name.clone(),
                 spec: Arc::clone(&spec),
             });
-            catalogue.tests.push(Described { platform: number as PlatformId, spec, found: test.found });
+            let expected = expectations[number].get(&spec.name).unwrap_or_default();
+            catalogue.tests.push(Described {
+                platform: number as PlatformId,
+                spec,
+                found: test.found,
+                expected,
+            });
         }
         job_platforms.push(Platform {
             name: of_plan.name.clone(),
@@ -276,6 +283,7 @@ struct Described {
     platform: PlatformId,
     spec: Arc<spec::TestSpec>,
     found: DiscoveredTest,
+    expected: Expectation,
 }
 
 impl Described {
@@ -284,7 +292,7 @@ impl Described {
             platform: self.platform,
             claim: self.claim(),
             limit: ms(self.spec.duration),
-            expected: 0,
+            expected: self.expected.duration,
             past: Past::FRESH,
         }
     }
@@ -320,6 +328,7 @@ impl Catalogue for TestCatalogue {
         info.claim = plan.claim;
         info.limit = plan.limit;
         info.expected = plan.expected;
+        info.fail_rate = described.expected.fail_rate;
         info
     }
 

@@ -18,7 +18,7 @@ use crate::{
 };
 
 use super::{
-    Error, Terminal,
+    Error, Terminal, history,
     prepare::{Prepared, prepare},
 };
 
@@ -46,7 +46,9 @@ pub(super) fn run(plan: RunPlan, terminal: &Terminal) -> Result<ExitStatus, Erro
     directory.write_run_file(&run_file)?;
     let ledger = Ledger::open(&state.ledger(&run).map_err(Error::State)?)?;
     let first = prepared.first_events();
-    go(prepared, &directory, run_file, ledger, first, false, terminal)
+    let status = go(prepared, &directory, Arc::clone(&run_file), ledger, first, false, terminal)?;
+    history::remember(&state, &directory, &run_file);
+    Ok(status)
 }
 
 /// Starts readers and engine, and waits for the end. `first`: what the engine is to begin with.
