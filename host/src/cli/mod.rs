@@ -9,8 +9,10 @@ pub mod discover;
 mod first;
 pub mod fmf;
 pub mod history;
+pub mod plugins;
 pub mod requires;
 pub mod show;
+pub mod simulate;
 mod texts;
 
 use std::ffi::OsString;

@@ -40,6 +40,8 @@ pub enum Error {
     Journal { run: std::path::PathBuf, error: io::Error },
     #[error("cannot use the state directory: {0}")]
     State(io::Error),
+    #[error("cannot make {}: {error}", .directory.display())]
+    NewPlugin { directory: std::path::PathBuf, error: io::Error },
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),
     #[error("cannot start a thread: {0}")]
@@ -59,7 +61,8 @@ impl Error {
             | Self::Discover(_)
             | Self::Tree { .. }
             | Self::Journal { .. }
-            | Self::RunDir(_) => ExitStatus::WrongUse,
+            | Self::RunDir(_)
+            | Self::NewPlugin { .. } => ExitStatus::WrongUse,
             // Whoever reads our output has gone: `| head`.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitStatus::Passed,
             Self::Start(_) | Self::History(_) | Self::Ledger(_) | Self::State(_) | Self::Output(_) | Self::Thread(_) => {

@@ -5,6 +5,7 @@ mod gc;
 mod history;
 mod list;
 mod open;
+mod plugins;
 mod prepare;
 mod provision;
 mod report;
@@ -36,6 +37,9 @@ pub fn execute(
         Command::Report(wanted) => report::report(&wanted, terminal),
         Command::Gc(gc) => gc::gc(&gc, surroundings, terminal),
         Command::History(wanted) => history::history(&wanted, terminal),
+        Command::PluginsList(libraries) => plugins::list(&libraries, terminal),
+        Command::PluginsCheck(file) => plugins::check(&file, terminal),
+        Command::PluginsNew(wanted) => plugins::new(&wanted),
         Command::Fmf(args) => fmf(&args),
         Command::Print(text) => print(&text),
         _ => Err(Error::Output(io::Error::other("not yet"))),

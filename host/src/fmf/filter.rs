@@ -74,6 +74,12 @@ impl Filter {
         Self { options, clauses: Some(clauses) }
     }
 
+    /// The keys it looks at, some perhaps several times.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        let clauses = self.clauses.iter().flatten();
+        clauses.flat_map(|clause| clause.keys.iter().map(|(key, _)| key.as_str()))
+    }
+
     /// What the filter says about a node with this name and data. Only a bad pattern is an error, and only when it
     /// comes into play.
     pub fn check(&self, name: Option<&str>, data: &Map) -> Result<Verdict, regex::Error> {
