@@ -5,7 +5,7 @@ use std::io;
 use crate::{
     config::{ConfigError, ExitStatus},
     plugin::{CallError, PluginError},
-    store::{LedgerError, RunDirError},
+    store::{HistoryError, LedgerError, RunDirError},
 };
 
 /// Each is one line for standard error and an exit status.

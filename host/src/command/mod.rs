@@ -39,6 +39,7 @@ pub fn execute(
         Command::Requires(plan) => list::list(*plan, list::What::Packages, terminal),
         Command::Report(wanted) => report::report(&wanted, terminal),
         Command::Gc(gc) => gc::gc(&gc, surroundings, terminal),
+        Command::History(wanted) => history::history(&wanted, terminal),
         Command::PluginsList(libraries) => plugins::list(&libraries, terminal),
         Command::PluginsCheck(file) => plugins::check(&file, terminal),
         Command::PluginsNew(wanted) => plugins::new(&wanted),
