@@ -240,9 +240,11 @@ pub(super) fn chains(
         for entry in entries {
             let policy = open::policy(used.registry, entry)?;
             used.note(Kind::Policy, entry)?;
-            let policy =
-                OwnThread::start(&entry.name, Box::new(policy), CALL_LIMIT).map_err(Error::Thread)?;
-            policies.push(Box::new(policy));
+            policies.push(if threads {
+                Box::new(OwnThread::start(&entry.name, Box::new(policy), CALL_LIMIT).map_err(Error::Thread)?)
+            } else {
+                Box::new(policy)
+            });
         }
         chains.push(Chain::new(policies));
         names.push(entries.iter().map(|entry| entry.name.clone()).collect());
