@@ -191,7 +191,7 @@ impl Trial {
             assert!(*runs <= judged + lost + 1, "seed {seed}: test {test} ran {runs} times, judged {judged}");
         }
         let [mut ready] = chains;
-        if seed % 8 == 0 {
+        if seed.is_multiple_of(8) {
             self.check_replay(&mut ready, &watch);
         }
         let left = self.world.stops.iter().any(|(_, level)| *level == Shutdown::Leave);
@@ -217,7 +217,7 @@ impl Trial {
             let (now, machine) = (u64::from(roll()) * 1000, roll());
             let queued = [Queued::new(test, 1, machine)];
             assert_eq!(live.chain.rank(&[0], &queued), fresh.chain.rank(&[0], &queued), "seed {}", self.seed);
-            let (slots, ran, last_ok) = (4, machine % 2, now % 3 == 0);
+            let (slots, ran, last_ok) = (4, machine % 2, now.is_multiple_of(3));
             let question = Question {
                 now,
                 machine,
@@ -256,7 +256,7 @@ fn promises_hold() {
         for (cause, count) in causes {
             *seen.entry(cause).or_default() += count;
         }
-        if seed % 16 == 0 {
+        if seed.is_multiple_of(16) {
             let (again, _) = trial.run();
             assert_eq!(
                 (outcomes.schedule, outcomes.makespan),
