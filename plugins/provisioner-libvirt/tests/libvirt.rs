@@ -81,36 +81,6 @@ impl Fixture {
         let names = std::fs::read_dir(self.path("img")).unwrap();
         names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
-
-    /// Runs a command on the machine, as the host would.
-    fn run(&self, machine: &Machine, command: &str) -> String {
-        let output = self.ssh(machine, command);
-        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
-    }
-
-    /// Until a login works again after a reset; each attempt takes a while by itself.
-    fn until_up(&self, machine: &Machine) {
-        while !self.ssh(machine, "true").status.success() {}
-    }
-
-    fn ssh(&self, machine: &Machine, command: &str) -> std::process::Output {
-        let Transport::Ssh(ssh) = &machine.transport else { panic!("{machine:?}") };
-        Command::new("ssh")
-            .args([
-                "-T",
-                "-oBatchMode=yes",
-                "-oStrictHostKeyChecking=no",
-                "-oUserKnownHostsFile=/dev/null",
-                "-lroot",
-            ])
-            .args(["-oConnectTimeout=10", "-oServerAliveInterval=5", "-oServerAliveCountMax=2"])
-            .arg(format!("-i{}", ssh.keys[0]))
-            .arg(format!("-p{}", ssh.port.unwrap()))
-            .args([&ssh.host, command])
-            .output()
-            .unwrap()
-    }
 }
 
 impl Drop for Fixture {
@@ -118,6 +88,36 @@ impl Drop for Fixture {
         let _ = self.daemon.kill();
         let _ = self.daemon.wait();
     }
+}
+
+/// Runs a command on the machine, as the host would.
+fn run(machine: &Machine, command: &str) -> String {
+    let output = ssh(machine, command);
+    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// Until a login works again after a reset; each attempt takes a while by itself.
+fn until_up(machine: &Machine) {
+    while !ssh(machine, "true").status.success() {}
+}
+
+fn ssh(machine: &Machine, command: &str) -> std::process::Output {
+    let Transport::Ssh(ssh) = &machine.transport else { panic!("{machine:?}") };
+    Command::new("ssh")
+        .args([
+            "-T",
+            "-oBatchMode=yes",
+            "-oStrictHostKeyChecking=no",
+            "-oUserKnownHostsFile=/dev/null",
+            "-lroot",
+        ])
+        .args(["-oConnectTimeout=10", "-oServerAliveInterval=5", "-oServerAliveCountMax=2"])
+        .arg(format!("-i{}", ssh.keys[0]))
+        .arg(format!("-p{}", ssh.port.unwrap()))
+        .args([&ssh.host, command])
+        .output()
+        .unwrap()
 }
 
 fn lease(id: &str) -> Lease {
@@ -132,16 +132,16 @@ fn clones_come_and_go_and_the_origin_stays() {
     conforms(&provisioner, &host, "me@lab", |machine| {
         // Another one beside it, with a disk of its own.
         let other = provisioner.reserve(&lease("a2"), &host).unwrap();
-        assert_eq!(fixture.run(machine, "printf spoilt > /dev/vda; sync; head -c 6 /dev/vda"), "spoilt");
-        assert_eq!(fixture.run(&other, "head -c 6 /dev/vda"), "golden");
-        assert!(fixture.run(machine, "free -m | awk '/Mem/ {print $2}'").parse::<u32>().unwrap() < 200);
-        assert!(fixture.run(machine, "ps").contains("sleep 86400"), "its own power-off timer");
-        fixture.run(&other, "printf 'mine!!' > /dev/vda; sync");
-        let boot = fixture.run(&other, "cat /proc/sys/kernel/random/boot_id");
+        assert_eq!(run(machine, "printf spoilt > /dev/vda; sync; head -c 6 /dev/vda"), "spoilt");
+        assert_eq!(run(&other, "head -c 6 /dev/vda"), "golden");
+        assert!(run(machine, "free -m | awk '/Mem/ {print $2}'").parse::<u32>().unwrap() < 200);
+        assert!(run(machine, "ps").contains("sleep 86400"), "its own power-off timer");
+        run(&other, "printf 'mine!!' > /dev/vda; sync");
+        let boot = run(&other, "cat /proc/sys/kernel/random/boot_id");
         provisioner.reboot(&other.id, &host).unwrap();
-        fixture.until_up(&other);
-        assert_ne!(fixture.run(&other, "cat /proc/sys/kernel/random/boot_id"), boot);
-        assert_eq!(fixture.run(&other, "head -c 6 /dev/vda"), "mine!!", "a reset keeps the disk");
+        until_up(&other);
+        assert_ne!(run(&other, "cat /proc/sys/kernel/random/boot_id"), boot);
+        assert_eq!(run(&other, "head -c 6 /dev/vda"), "mine!!", "a reset keeps the disk");
         provisioner.release(&other.id, &host).unwrap();
     });
     assert_eq!(fixture.images(), ["golden.raw"], "no overlay is left");
