@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 /// `text` with control characters as escapes (`\n`, `\u{1b}`): whoever named it, it moves no cursor and ends no line. Characters
-/// that change the direction of writing count as control characters.
+/// that change the direction of writing, or that nobody sees, count as control characters.
 pub fn printable(text: &str) -> Cow<'_, str> {
     if !text.chars().any(is_hostile) {
         return Cow::Borrowed(text);
@@ -16,7 +16,12 @@ pub fn printable(text: &str) -> Cow<'_, str> {
 }
 
 fn is_hostile(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    let is_invisible = matches!(
+        c,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{feff}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}'
+    );
+    is_invisible || c.is_control()
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ pub mod fmf;
 pub mod plugins;
 pub mod requires;
 pub mod show;
+pub mod simulate;
 mod texts;
 
 use std::ffi::OsString;

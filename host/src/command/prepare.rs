@@ -30,7 +30,7 @@ use super::{
 /// How long a provider may keep a machine beyond the run's own time limit.
 const SPARE_LIFETIME: Duration = Duration::from_secs(3600);
 /// A question to a plugin before the run begins.
-const QUESTION: Duration = Duration::from_secs(60);
+const QUESTION: Duration = Duration::from_secs(30);
 
 /// Everything for a run, and what is to be written down of it.
 pub(super) struct Prepared {
@@ -66,6 +66,7 @@ impl Prepared {
 pub(super) fn prepare(plan: RunPlan, run: &str, state: &StateDir) -> Result<Prepared, Error> {
     let registry = open::registry(&plan.libraries, plan.allow.strict, state)?;
     let Selected { plan, tree: root, digest, platforms, mut warnings } = select(plan, state)?;
+    let plan = plan.with_schemas(|kind, name| Some(registry.find(kind, name).ok()?.provided().schema.clone()));
     let mut used = Used { registry: &registry, plugins: Vec::new() };
     let (pools, mut config) = pools(&plan, &mut used, state)?;
     let (chains, policy_names) = chains(&plan, &mut used)?;
@@ -218,6 +219,7 @@ fn config_of(plan: &RunPlan) -> Config {
     config.limits.setup_failures = limits.setup_failures;
     config.limits.reserve_failures = limits.reserve_failures;
     config.limits.lost_machine_reruns = u16::try_from(limits.lost_machine_reruns).unwrap_or(u16::MAX);
+    config.limits.abort_time = ms(limits.release);
     // Finish phases and cleaning come before the provisioner's own part.
     config.limits.release_time = ms(limits.release) + ms(spec::Limits::default().phase_time);
     config.limits.grace = ms(limits.grace) + 2 * ms(limits.keepalive);

@@ -66,7 +66,7 @@ pub(super) fn go(
     journal.append(&begins).map_err(Error::State)?;
     let (sender, inbox) = engine::inbox();
     let mut readers = Vec::new();
-    let mut names = vec![CONSOLE.to_owned()];
+    let mut names = vec![(CONSOLE.to_owned(), CONSOLE_TIMEOUT)];
     let console = Console::new(
         style(terminal),
         Arc::clone(&run_file),
@@ -76,10 +76,8 @@ pub(super) fn go(
     // The console goes on from here; reporters are told everything anew.
     let wake = report::start(CONSOLE, Box::new(console), directory.journal_path(), offset, sender.clone());
     readers.push(wake.map_err(Error::Thread)?);
-    let mut finish_timeout = CONSOLE_TIMEOUT;
     for (reporter, timeout) in prepared.reporters {
         let name = reporter.instance().name().to_owned();
-        finish_timeout = finish_timeout.max(timeout);
         let follower = PluginReporter::new(
             reporter,
             Arc::clone(&run_file),
@@ -89,11 +87,11 @@ pub(super) fn go(
         );
         let wake = report::start(&name, Box::new(follower), directory.journal_path(), 0, sender.clone());
         readers.push(wake.map_err(Error::Thread)?);
-        names.push(name);
+        names.push((name, timeout));
     }
     let chronicle = Chronicle::new(journal, ledger, readers);
     let engine = Engine::start(prepared.job, chronicle, names, (sender, inbox))?;
-    let tally = engine.run(first, finish_timeout);
+    let tally = engine.run(first);
     Ok(tally.exit())
 }
 

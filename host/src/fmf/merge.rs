@@ -6,11 +6,13 @@
 //!
 //! Mappings are changed in place, which shows wherever the same mapping is; see [`sharing`](super::sharing).
 
+mod arithmetic;
+
 use std::sync::Arc;
 
-use num_bigint::BigInt;
 use thiserror::Error;
 
+use self::arithmetic::{difference, sum};
 use super::budget::Budget;
 use super::error::{Limit, escape};
 use super::regex::{self, Template};
@@ -463,52 +465,76 @@ fn split_substitution<'a>(raw: &str, source: &'a str) -> Result<(&'a str, &'a st
     }
 }
 
-/// A pair of numbers as python computes with them.
-enum Numbers {
-    Integers(BigInt, BigInt),
-    Floats(f64, f64),
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fmf::yaml;
 
-/// Both as numbers of one kind; none if one of them is not a number.
-fn numbers(raw: &str, first: &Value, second: &Value) -> Result<Option<Numbers>, Error> {
-    if let (Some(first), Some(second)) = (first.to_integer(), second.to_integer()) {
-        return Ok(Some(Numbers::Integers(first, second)));
+    fn merged(data: &str, source: &str) -> Result<String, String> {
+        let document = |text: &str| yaml::parse(text).unwrap().as_map().unwrap().clone();
+        let mut data = document(data);
+        let mut merger = Merger::new(Sharing::default());
+        merger.merge(&mut data, &document(source)).map_err(|error| error.to_string())?;
+        Ok(Value::map(data).to_string())
     }
-    let (Some(a), Some(b)) = (first.to_float(), second.to_float()) else { return Ok(None) };
-    let overflows = |value: &Value, float: f64| matches!(value, Value::BigInt(_)) && float.is_infinite();
-    if overflows(first, a) || overflows(second, b) {
-        return Err(Error::Overflow { key: raw.to_owned() });
-    }
-    Ok(Some(Numbers::Floats(a, b)))
-}
 
-fn sum(raw: &str, first: &Value, second: &Value) -> Result<Value, Error> {
-    if let (Value::Int(a), Value::Int(b)) = (first, second)
-        && let Some(sum) = a.checked_add(*b)
-    {
-        return Ok(Value::Int(sum));
+    #[test]
+    fn suffixes_are_operators() {
+        for (raw, operator, target) in [
+            ("x", Operator::Replace, "x"),
+            ("x++", Operator::Append, "x"),
+            ("x+<+<", Operator::Prepend, "x"),
+            ("x<+<", Operator::Prepend, "x"),
+            ("x~-~", Operator::RemoveMatching, "x"),
+            ("x-+", Operator::Append, "x-"),
+            ("x+-", Operator::Remove, "x+"),
+            ("x+~", Operator::Substitute, "x+"),
+            ("+", Operator::Append, ""),
+            ("x<", Operator::Replace, "x<"),
+        ] {
+            assert_eq!(split(raw), (operator, target), "{raw}");
+        }
     }
-    match (first, second) {
-        (Value::Str(a), Value::Str(b)) => return Ok(Value::from(format!("{a}{b}"))),
-        (Value::List(a), Value::List(b)) => return Ok(Value::list([a.as_slice(), b].concat())),
-        (Value::Bytes(a), Value::Bytes(b)) => return Ok(Value::Bytes([a.as_ref(), b].concat().into())),
-        _ => {}
-    }
-    match numbers(raw, first, second)? {
-        Some(Numbers::Integers(a, b)) => Ok(Value::integer(a + b)),
-        Some(Numbers::Floats(a, b)) => Ok(Value::Float(a + b)),
-        None => Err(Error::Sum { key: raw.to_owned(), found: first.type_name(), addend: second.type_name() }),
-    }
-}
 
-fn difference(raw: &str, first: &Value, second: &Value) -> Result<Value, Error> {
-    match numbers(raw, first, second)? {
-        Some(Numbers::Integers(a, b)) => Ok(Value::integer(a - b)),
-        Some(Numbers::Floats(a, b)) => Ok(Value::Float(a - b)),
-        None => Err(Error::Difference {
-            key: raw.to_owned(),
-            found: first.type_name(),
-            operand: second.type_name(),
-        }),
+    #[test]
+    fn operators_act_in_the_order_they_are_written() {
+        assert_eq!(
+            merged("l: [a, b]", "l+: [x]\nl-: [x, a]\nl+<: [first]").unwrap(),
+            "{'l': ['first', 'b']}"
+        );
+    }
+
+    #[test]
+    fn numbers_are_those_of_python() {
+        assert_eq!(
+            merged("b: true\nn: 9223372036854775807", "b+: true\nn+: 1").unwrap(),
+            "{'b': 2, 'n': 9223372036854775808}"
+        );
+        assert_eq!(merged("n: 9223372036854775808", "n-: 1").unwrap(), "{'n': 9223372036854775807}");
+        let huge = "9".repeat(400);
+        assert!(merged(&format!("n: {huge}"), "n+: 0.5").unwrap_err().contains("too large"));
+    }
+
+    #[test]
+    fn errors_name_the_key_and_the_types() {
+        for (data, source, words) in [
+            ("k: [1]", "k+: x", ["`k+`", "str", "list"]),
+            ("k: null", "k+: [1]", ["`k+`", "list", "NoneType"]),
+            ("k: {a: 1}", "k-: {a: 1}", ["`k-`", "dict", "removed"]),
+            ("k: [1, {}]", "k+: {a: 1}", ["`k+`", "item 1", "mapping"]),
+            ("k: [1]", "k~: /a/b/", ["`k~`", "item 1", "string"]),
+            (
+                "k: x",
+                "k~: /a/b",
+                ["`k~`", "'/a/b'", "delimiter"].map(|w| if w == "'/a/b'" { "/a/b" } else { w }),
+            ),
+            ("k: x", "k~: ['(']", ["`k~`", "(", "delimiter"]),
+            ("k: x", "k-: '('", ["`k-`", "regular expression", "\"(\""]),
+            ("k: {a: 1}", "k-: [[a]]", ["`k-`", "list", "key"]),
+            ("k: {a: 1}", "k+: {1: 2}", ["1", "int", "string keys"]),
+        ] {
+            let error = merged(data, source).unwrap_err();
+            assert!(words.iter().all(|word| error.contains(word)), "{source}: {error}");
+        }
     }
 }

@@ -19,10 +19,10 @@ mod plan;
 pub mod regex;
 pub mod select;
 mod sharing;
-mod text;
 mod tree;
 pub mod value;
 mod view;
+mod words;
 pub mod yaml;
 
 pub use self::adjust::{Adjustment, Undecided};

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::super::expression::ConditionError;
 use super::super::git::GitError;
-use super::super::text::printable;
 use super::super::{Node, regex};
+use crate::text::printable;
 
 /// Where in the metadata something stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +57,9 @@ pub enum DiscoverError {
 
     #[error("two tests have the name {}, {first} and {second}", printable(.name))]
     SameName { name: String, first: Place, second: Place },
+
+    #[error("the plans have more than {limit} tests together")]
+    TooManyTests { limit: usize },
 
     #[error("{option}: {cause}")]
     Regex { option: &'static str, cause: regex::Error },

@@ -26,11 +26,11 @@ use indexmap::IndexMap;
 pub use self::error::{DiscoverError, Place};
 pub use self::test::DiscoveredTest;
 pub use super::plan::Step;
-pub use super::text::printable;
 pub use crate::executor::spec::Layer;
+pub use crate::text::printable;
 
 use self::reader::Notes;
-use self::selection::{LastWords, Narrowing, Patterns, Seen, is_runnable};
+use self::selection::{LastWords, Narrowing, Patterns, is_runnable, passes};
 use self::test::Raw;
 use self::trees::Trees;
 use super::filter::Filter;
@@ -169,6 +169,7 @@ impl Discoverer {
             narrowing: Narrowing::new(request.selection)?,
             last_words: LastWords::new(request.adjust, &context)?,
             notes: Notes::new(request.ignore_unsupported),
+            found: 0,
             context,
         };
         let plans = search.plans()?;
@@ -180,6 +181,9 @@ impl Discoverer {
     }
 }
 
+/// Tests of all plans of one request: sections and plans may each have those of a whole tree.
+const MAX_TESTS: usize = 1_000_000;
+
 /// One request being answered.
 struct Search<'a> {
     discoverer: &'a Discoverer,
@@ -190,6 +194,8 @@ struct Search<'a> {
     narrowing: Narrowing,
     last_words: LastWords,
     notes: Notes,
+    /// Tests so far.
+    found: usize,
 }
 
 /// Where the files of a section are, here and on the machine.
@@ -358,6 +364,10 @@ impl Search<'_> {
             if !wanted {
                 continue;
             }
+            self.found += 1;
+            if self.found > MAX_TESTS {
+                return Err(DiscoverError::TooManyTests { limit: MAX_TESTS });
+            }
             let place = raw.place.clone();
             let (mut test, needs) = raw.read(self.request.dialect, &mut self.notes)?;
             test.packages = libraries.resolve(&place, &home, needs, &mut self.notes)?;
@@ -430,11 +440,8 @@ impl Wanted {
         if !self.names.is_empty() && !self.names.found_in(name)? || self.excludes.found_in(name)? {
             return Ok(false);
         }
-        if self.filters.is_empty() {
-            return Ok(true);
-        }
         let bad = |cause| DiscoverError::Regex { option: "`filter` of a plan", cause };
-        Seen::new(data, name, dialect).passes(&self.filters, name).map_err(bad)
+        passes(&self.filters, name, data, dialect).map_err(bad)
     }
 }
 

@@ -51,80 +51,105 @@ impl Patterns {
     }
 }
 
-/// What filters and conditions look at. In dialect tmt, keys of tests that are not there have tmt's defaults (so that `tag:-x`
-/// takes tests without tags), and filters know `true` as well as `True`.
-pub(super) struct Seen<'a> {
-    data: &'a Map,
-    with_defaults: Option<Map>,
+/// Whether a test passes all filters.
+///
+/// In dialect tmt, keys of tests that are not there have tmt's defaults (so that `tag:-x` takes tests without tags), and
+/// booleans are spelled `true` as well as `True`.
+pub(super) fn passes(
+    filters: &[Filter],
+    name: &str,
+    data: &Map,
+    dialect: Dialect,
+) -> Result<bool, regex::Error> {
+    for filter in filters {
+        let verdict = match dialect {
+            Dialect::Atex => filter.check(Some(name), data)?,
+            Dialect::Tmt => filter.check(Some(name), &looked_at(filter, name, data))?,
+        };
+        if verdict != Verdict::Match {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
-impl<'a> Seen<'a> {
-    pub(super) fn new(data: &'a Map, name: &str, dialect: Dialect) -> Self {
-        let with_defaults = (dialect == Dialect::Tmt).then(|| with_defaults(data, name));
-        Self { data, with_defaults }
-    }
-
-    fn data(&self) -> &Map {
-        self.with_defaults.as_ref().unwrap_or(self.data)
-    }
-
-    pub(super) fn passes(&self, filters: &[Filter], name: &str) -> Result<bool, regex::Error> {
-        if filters.is_empty() {
-            return Ok(true);
-        }
-        let booleans = self.with_defaults.as_ref().map(spelled_booleans);
-        let data = booleans.as_ref().unwrap_or_else(|| self.data());
-        for filter in filters {
-            if filter.check(Some(name), data)? != Verdict::Match {
-                return Ok(false);
+/// Just the keys that a filter looks at, as tmt has them.
+fn looked_at(filter: &Filter, name: &str, data: &Map) -> Map {
+    let mut seen = Map::new();
+    for key in filter.keys() {
+        let value = if key == "name" { Some(Value::from(name)) } else { value_of(key, data) };
+        match value {
+            Some(Value::Bool(truth)) => {
+                seen.insert(key, Value::list(vec![Value::Bool(truth), Value::from(truth.to_string())]));
             }
+            Some(value) => _ = seen.insert(key, value),
+            None => {}
         }
-        Ok(true)
     }
+    seen
 }
 
-fn with_defaults(data: &Map, name: &str) -> Map {
+/// What conditions look at: as filters do, the defaults in dialect tmt, but booleans as they are.
+fn names_of(data: &Map, name: &str, dialect: Dialect) -> Map {
     let mut all = data.clone();
-    all.insert("name", Value::from(name));
-    let empty = || Value::list(Vec::new());
-    let defaults: [(&str, Value); 21] = [
-        ("summary", Value::Null),
-        ("description", Value::Null),
-        ("contact", empty()),
-        ("component", empty()),
-        ("id", Value::Null),
-        ("framework", Value::from("shell")),
-        ("manual", Value::Bool(false)),
-        ("tty", Value::Bool(false)),
-        ("require", empty()),
-        ("recommend", empty()),
-        ("environment", Value::map(Map::new())),
-        ("duration", Value::from("5m")),
-        ("result", Value::from("respect")),
-        ("check", empty()),
-        ("enabled", Value::Bool(true)),
-        ("order", Value::Int(50)),
-        ("tag", empty()),
-        ("tier", Value::Null),
-        ("restart-on-exit-code", empty()),
-        ("restart-max-count", Value::Int(1)),
-        ("restart-with-reboot", Value::Bool(false)),
-    ];
-    for (key, value) in defaults {
-        if all.get(key).is_none_or(Value::is_null) {
-            all.insert(key, value);
+    if dialect == Dialect::Tmt {
+        all.insert("name", Value::from(name));
+        for key in KEYS_WITH_DEFAULTS {
+            if let Some(value) = value_of(key, data) {
+                all.insert(key, value);
+            }
         }
     }
     all
 }
 
-/// Each boolean in both spellings.
-fn spelled_booleans(data: &Map) -> Map {
-    let spelled = data.iter().map(|(key, value)| match value {
-        Value::Bool(truth) => (key.clone(), Value::list(vec![value.clone(), Value::from(truth.to_string())])),
-        other => (key.clone(), other.clone()),
-    });
-    spelled.collect()
+/// The value of a key that is there and not null, or else the default.
+fn value_of(key: &str, data: &Map) -> Option<Value> {
+    let own = data.get(key);
+    own.filter(|value| !value.is_null()).cloned().or_else(|| default_of(key)).or_else(|| own.cloned())
+}
+
+const KEYS_WITH_DEFAULTS: [&str; 21] = [
+    "summary",
+    "description",
+    "contact",
+    "component",
+    "id",
+    "framework",
+    "manual",
+    "tty",
+    "require",
+    "recommend",
+    "environment",
+    "duration",
+    "result",
+    "check",
+    "enabled",
+    "order",
+    "tag",
+    "tier",
+    "restart-on-exit-code",
+    "restart-max-count",
+    "restart-with-reboot",
+];
+
+/// What tmt takes a key of a test for that is not there.
+fn default_of(key: &str) -> Option<Value> {
+    Some(match key {
+        "summary" | "description" | "id" | "tier" => Value::Null,
+        "contact" | "component" | "require" | "recommend" | "check" | "tag" | "restart-on-exit-code" => {
+            Value::list(Vec::new())
+        }
+        "manual" | "tty" | "restart-with-reboot" => Value::Bool(false),
+        "enabled" => Value::Bool(true),
+        "framework" => Value::from("shell"),
+        "duration" => Value::from("5m"),
+        "result" => Value::from("respect"),
+        "environment" => Value::map(Map::new()),
+        "order" => Value::Int(50),
+        "restart-max-count" => Value::Int(1),
+        _ => return None,
+    })
 }
 
 /// What narrows a run further than its plan does.
@@ -152,17 +177,17 @@ impl Narrowing {
         if !self.test.is_empty() && !self.test.found_in(name)? || self.exclude.found_in(name)? {
             return Ok(false);
         }
-        if self.filters.is_empty() && self.conditions.is_empty() {
-            return Ok(true);
-        }
-        let seen = Seen::new(data, name, dialect);
         let bad = |cause| DiscoverError::Regex { option: "--filter", cause };
-        if !seen.passes(&self.filters, name).map_err(bad)? {
+        if !passes(&self.filters, name, data, dialect).map_err(bad)? {
             return Ok(false);
         }
+        if self.conditions.is_empty() {
+            return Ok(true);
+        }
+        let names = names_of(data, name, dialect);
         for condition in &self.conditions {
             let bad = |cause| DiscoverError::Condition { test: name.to_owned(), cause };
-            if !condition.holds(seen.data()).map_err(bad)? {
+            if !condition.holds(&names).map_err(bad)? {
                 return Ok(false);
             }
         }

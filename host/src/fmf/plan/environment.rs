@@ -6,8 +6,8 @@ use std::path::Path;
 
 use super::super::discover::error::DiscoverError;
 use super::super::discover::reader::{Keys, Notes, plain};
-use super::super::text::shell_words;
 use super::super::value::{Map, Value};
+use super::super::words::shell_words;
 use super::super::yaml;
 use crate::executor::spec::Variables;
 

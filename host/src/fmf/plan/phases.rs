@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::super::discover::error::DiscoverError;
 use super::super::discover::reader::{Keys, Notes};
-use super::super::text::shell_words;
 use super::super::value::Value;
+use super::super::words::shell_words;
 use super::{Reading, wanted};
 use crate::executor::spec::{Action, Packages, Phase};
 

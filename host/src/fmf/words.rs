@@ -1,36 +1,4 @@
-//! Small things about text: names made fit for a terminal, shell words.
-
-use std::borrow::Cow;
-use std::fmt::Write as _;
-
-/// The name on one line, without anything that a terminal would act on or that hides what is there: control characters,
-/// line separators, marks of direction and other invisible characters come as `\u{...}`.
-///
-/// Names are kept as they are everywhere else; whatever shows one to people goes through here.
-pub fn printable(name: &str) -> Cow<'_, str> {
-    if !name.chars().any(is_treacherous) {
-        return Cow::Borrowed(name);
-    }
-    let mut text = String::with_capacity(name.len() + 8);
-    for character in name.chars() {
-        if is_treacherous(character) {
-            // Writing into a string does not fail.
-            let _ = write!(text, "{}", character.escape_default());
-        } else {
-            text.push(character);
-        }
-    }
-    Cow::Owned(text)
-}
-
-fn is_treacherous(character: char) -> bool {
-    let is_invisible = matches!(
-        character,
-        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{feff}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}'
-    );
-    is_invisible || character.is_control()
-}
+//! Text split as a shell does.
 
 /// Splits like a POSIX shell does before it expands anything: at blanks, with quotes and backslashes; with `comments`, from
 /// a `#` that begins a word to the end of its line nothing counts. An open quote is an error.
@@ -86,19 +54,6 @@ fn double_quoted(characters: &mut std::str::Chars<'_>, word: &mut String) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_cannot_act_on_a_terminal() {
-        for (name, shown) in [
-            ("/plain/näme 1", "/plain/näme 1"),
-            ("/a\nb", "/a\\nb"),
-            ("/\u{1b}[31mred", "/\\u{1b}[31mred"),
-            ("/a\u{202e}b", "/a\\u{202e}b"),
-            ("/c1\u{9b}", "/c1\\u{9b}"),
-        ] {
-            assert_eq!(printable(name), shown);
-        }
-    }
 
     #[test]
     fn words_are_split_as_a_shell_does() {
