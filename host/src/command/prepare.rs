@@ -66,7 +66,8 @@ impl Prepared {
 pub(super) fn prepare(plan: RunPlan, run: &str, state: &StateDir) -> Result<Prepared, Error> {
     let registry = open::registry(&plan.libraries, plan.allow.strict, state)?;
     let Selected { plan, tree: root, digest, platforms, mut warnings } = select(plan, state)?;
-    let plan = plan.with_schemas(|kind, name| Some(registry.find(kind, name).ok()?.provided().schema.clone()));
+    let plan =
+        plan.with_schemas(|kind, name| Some(registry.find(kind, name).ok()?.provided().schema.clone()));
     let mut used = Used { registry: &registry, plugins: Vec::new() };
     let (pools, mut config) = pools(&plan, &mut used, state)?;
     let (chains, policy_names) = chains(&plan, &mut used)?;
