@@ -4,7 +4,12 @@
 //! `TARGETS=local,ssh,podman`, `TESTS=200`, `MANY=1000` (machines for the second part; 0 leaves it out).
 
 #![expect(clippy::print_stdout, reason = "it is what a benchmark does")]
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark may end like a test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a benchmark may end like a test"
+)]
 
 #[path = "../tests/common/mod.rs"]
 mod common;
@@ -33,7 +38,9 @@ fn measure(target: &str, tests: usize, many: usize) {
         match target {
             "local" => transports.push(Transport::Local(LocalTransport::default())),
             "ssh" => {
-                let Some(sshd) = Sshd::start(&["MaxSessions 50"]) else { return println!("{target}: not here") };
+                let Some(sshd) = Sshd::start(&["MaxSessions 50"]) else {
+                    return println!("{target}: not here");
+                };
                 transports.push(Transport::Ssh(sshd.transport()));
                 servers.push(sshd);
             }

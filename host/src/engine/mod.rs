@@ -259,12 +259,15 @@ impl Engine {
 
     /// Those whose time is up.
     fn give_up_reporters(&mut self, limit: Duration) {
-        let (late, left) = std::mem::take(&mut self.reporters).into_iter().partition(|(_, own)| *own <= limit);
+        let (late, left) =
+            std::mem::take(&mut self.reporters).into_iter().partition(|(_, own)| *own <= limit);
         self.reporters = left;
         let late: Vec<(String, Duration)> = late;
         for (reporter, _) in late {
             self.tally.host_failed();
-            let text = format!("reporter `{reporter}` was not through in time: `atex-host report` tells it the rest");
+            let text = format!(
+                "reporter `{reporter}` was not through in time: `atex-host report` tells it the rest"
+            );
             tracing::error!("{text}");
         }
     }

@@ -154,7 +154,7 @@ mod tests {
 
     use super::*;
 
-    fn schema_findings(kind: &str, schema: Value) -> Vec<String> {
+    fn schema_findings(kind: &str, schema: &Value) -> Vec<String> {
         let one: Provided =
             serde_json::from_value(json!({"kind": kind, "name": "x", "schema": schema})).unwrap();
         let mut found = vec![];
@@ -177,8 +177,8 @@ mod tests {
             "Doubtful its key `url` is not described",
             "Doubtful its key `token` is not marked as secret: its type should be Secret",
         ];
-        assert_eq!(schema_findings("provisioner", schema.clone()), all);
-        assert_eq!(schema_findings("policy", schema), all[1..]);
-        assert_eq!(schema_findings("policy", json!({"type": "object"})), [""; 0]);
+        assert_eq!(schema_findings("provisioner", &schema), all);
+        assert_eq!(schema_findings("policy", &schema), all[1..]);
+        assert_eq!(schema_findings("policy", &json!({"type": "object"})), [""; 0]);
     }
 }

@@ -205,8 +205,8 @@ fn io_error(what: &'static str, path: &Path) -> impl Fn(io::Error) -> RunDirErro
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::store::record::{Promise, RunPlatform};
     use crate::config::{Origin, options::RunOptions};
+    use crate::store::record::{Promise, RunPlatform};
     use std::os::unix::fs::PermissionsExt as _;
 
     pub(in crate::store) fn run_file() -> RunFile {
