@@ -3,11 +3,14 @@
 use abi_stable::std_types::{RErr, ROk, RResult, RString, RVec};
 
 use crate::abi::{RawError, RawErrorKind, RawLevel, RawVote};
-use crate::error::{Error, ErrorKind, Result};
+#[cfg(feature = "host")]
+use crate::error::ErrorKind;
+use crate::error::{Error, Result};
 use crate::host::Level;
 use crate::policy::Outcome;
 
 /// Longest chain of causes that is taken from the other side.
+#[cfg(feature = "host")]
 const MAX_CAUSES: usize = 64;
 
 pub(crate) fn raw_result<T>(result: Result<T>) -> RResult<T, RawError> {
@@ -17,6 +20,7 @@ pub(crate) fn raw_result<T>(result: Result<T>) -> RResult<T, RawError> {
     }
 }
 
+#[cfg(feature = "host")]
 pub(crate) fn plain_result<T>(result: RResult<T, RawError>) -> Result<T> {
     match result {
         ROk(value) => Ok(value),
@@ -34,6 +38,7 @@ fn raw_error(error: &Error) -> RawError {
     }
 }
 
+#[cfg(feature = "host")]
 fn plain_error(error: &RawError) -> Error {
     let mut causes = error.chain.iter().take(MAX_CAUSES).map(RString::as_str).collect::<Vec<_>>();
     let innermost = causes.pop().unwrap_or("no reason given");
@@ -44,6 +49,7 @@ fn plain_error(error: &RawError) -> Error {
     plain.retryable(error.retryable == 1).with_detail(error.detail.as_str())
 }
 
+#[cfg(feature = "host")]
 fn error_kind(raw: RawErrorKind) -> ErrorKind {
     match raw {
         RawErrorKind::PANIC => ErrorKind::Panic,
@@ -105,7 +111,7 @@ pub(crate) fn outcome(raw: u32) -> Outcome {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "host"))]
 mod tests {
     use super::*;
 

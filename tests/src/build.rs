@@ -4,9 +4,12 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::OnceLock,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+
+const KINDS: [&str; 3] = ["provisioner-", "policy-", "reporter-"];
 
 /// The root of the checkout.
 pub fn root() -> PathBuf {
@@ -100,13 +103,29 @@ pub fn in_path(program: &str) -> bool {
     env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).any(|dir| dir.join(program).is_file())
 }
 
-/// Names of the crates below `plugins/`.
+/// What tests use: built once per process, or by whoever started them and says so by [`BUILT`].
+pub fn for_tests() -> &'static Built {
+    static ONCE: OnceLock<Built> = OnceLock::new();
+    ONCE.get_or_init(|| match env::var_os(BUILT) {
+        Some(directory) => Built { directory: directory.into() },
+        None => build(Profile::Dev).unwrap_or_else(|error| {
+            eprintln!("cannot build what is to be tested: {error:#}");
+            std::process::exit(101)
+        }),
+    })
+}
+
+/// Environment variable: the directory of an up-to-date build.
+pub const BUILT: &str = "ATEX_TEST_BUILT";
+
+/// Names of the bundled plugins' crates: those below `plugins/` that are called after a kind of plugin.
 pub fn plugin_crates() -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(root().join("plugins")).context("cannot list plugins/")? {
         let entry = entry?;
-        if entry.path().join("Cargo.toml").is_file() {
-            names.push(entry.file_name().to_string_lossy().into_owned());
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if KINDS.iter().any(|kind| name.starts_with(kind)) {
+            names.push(name);
         }
     }
     names.sort();

@@ -1,4 +1,5 @@
 //! The project's own tool (`cargo xtask`) and what the end-to-end tests share. Nothing here is shipped.
 
 pub mod build;
+pub mod e2e;
 pub mod xtask;

@@ -17,7 +17,7 @@ use atex_plugin_api::{Capabilities, Held, describe::Kind};
 
 use crate::{
     cli::{self, Format},
-    config::{ExitStatus, PluginUse, Surroundings},
+    config::{ExitStatus, PluginUse, Secrets, Surroundings},
     engine::unix_ms,
     plugin::{Call, Provisioner, Registry},
     store::{Claim, Entry, Ledger, LedgerError, RunDir, Standing, State, StateDir},
@@ -162,7 +162,9 @@ impl Collector<'_> {
             &claim.pool,
             &claim.base,
             &claim.configuration,
+            claim.place.as_ref(),
             self.around,
+            &Secrets::default(),
         )?;
         open::provisioner(&registry(&libraries, self.state)?, &entry)
     }

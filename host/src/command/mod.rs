@@ -2,6 +2,7 @@
 
 mod error;
 mod gc;
+mod list;
 mod open;
 mod prepare;
 mod provision;
@@ -28,6 +29,9 @@ pub fn execute(
 ) -> Result<ExitStatus, Error> {
     match invocation.command {
         Command::Run(plan) => run::run(*plan, terminal),
+        Command::Discover(plan) => list::list(*plan, list::What::Names, terminal),
+        Command::Show(plan) => list::list(*plan, list::What::Metadata, terminal),
+        Command::Requires(plan) => list::list(*plan, list::What::Packages, terminal),
         Command::Report(wanted) => report::report(&wanted, terminal),
         Command::Gc(gc) => gc::gc(&gc, surroundings, terminal),
         Command::Fmf(args) => fmf(&args),

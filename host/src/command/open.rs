@@ -21,7 +21,7 @@ use crate::{
 use super::Error;
 
 /// How long a plugin may take to be made, or to answer a question before the run begins.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// Opens the libraries of a command.
 pub(super) fn registry(

@@ -30,7 +30,7 @@ use super::{
 /// How long a provider may keep a machine beyond the run's own time limit.
 const SPARE_LIFETIME: Duration = Duration::from_secs(3600);
 /// A question to a plugin before the run begins.
-const QUESTION: Duration = Duration::from_secs(60);
+const QUESTION: Duration = Duration::from_secs(30);
 
 /// Everything for a run, and what is to be written down of it.
 pub(super) struct Prepared {

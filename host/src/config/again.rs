@@ -13,59 +13,53 @@ use super::error::ConfigError;
 use super::expand::{self, REDACTED, has_reference};
 use super::path::Path;
 use super::place::Place;
-use super::plan::{Origin, Pool};
+use super::plan::Origin;
 use super::secret::{PluginUse, Secrets};
 use super::surroundings::Surroundings;
 use super::yaml;
 
-/// A pool as it may be stored, in run.json and in the ledger: enough for `gc` to open its provisioner again, whatever became
-/// of the other pools of the run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct PoolRecord {
-    /// [`Pool::name`].
-    pub name: String,
-    /// The provisioner plugin.
-    pub plugin: String,
-    /// Directory that relative paths in `configuration` start from.
-    pub base: PathBuf,
-    /// The plugin's own keys as they were written: not expanded, literal secrets redacted.
-    pub configuration: Map<String, Value>,
-    /// The configuration file and the place of the entry in it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub place: Option<(PathBuf, Path)>,
+/// Where an entry stood in a configuration file, as it may be stored beside what was written there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredPlace {
+    pub file: PathBuf,
+    pub path: Path,
 }
 
-impl PoolRecord {
-    /// What to store of a pool; to be taken after [`super::RunPlan::conceal`].
-    pub fn of(pool: &Pool) -> Self {
-        let provisioner = &pool.provisioner;
-        Self {
-            name: provisioner.name.clone(),
-            plugin: provisioner.plugin.clone(),
-            base: provisioner.base.clone(),
-            configuration: provisioner.written().clone(),
-            place: match provisioner.place() {
-                Place::File { script, path } => Some((script.file.clone(), path.clone())),
-                Place::Default | Place::Option { .. } => None,
-            },
+impl PluginUse {
+    /// Where it stands, if that is a file.
+    pub fn stored_place(&self) -> Option<StoredPlace> {
+        match self.place() {
+            Place::File { script, path } => {
+                Some(StoredPlace { file: script.file.clone(), path: path.clone() })
+            }
+            Place::Default | Place::Option { .. } => None,
         }
     }
 
-    /// The provisioner with its configuration resolved anew; secrets found are added to `secrets`.
-    pub fn resolve(&self, around: &Surroundings, secrets: &mut Secrets) -> Result<PluginUse, ConfigError> {
-        let stored = Value::Object(self.configuration.clone());
-        let written = match &self.place {
-            Some((file, path)) => recovered(&stored, file, path),
+    /// The same use of a plugin from its stored parts, on its own: nothing else of its run's configuration has to be there
+    /// still. Secrets found are added to `secrets`.
+    pub fn again(
+        plugin: &str,
+        name: &str,
+        base: &FilePath,
+        written: &Map<String, Value>,
+        place: Option<&StoredPlace>,
+        around: &Surroundings,
+        secrets: &Secrets,
+    ) -> Result<Self, ConfigError> {
+        let stored = Value::Object(written.clone());
+        let whole = match place {
+            Some(place) => recovered(&stored, &place.file, &place.path),
             None => stored,
         };
         let lookup = |name: &str| around.variable(name).map(str::to_owned);
-        let forms = expand::expand(&written, &lookup, secrets).map_err(|error| {
-            let path = Path::default().key("provisioners").key(&self.name).join(error.path());
+        let forms = expand::expand(&whole, &lookup, secrets).map_err(|error| {
+            let top = place.map_or_else(|| Path::default().key(name), |place| place.path.clone());
+            let path = top.join(error.path());
             error.at(path)
         })?;
         let map = |value: Value| if let Value::Object(map) = value { map } else { Map::new() };
-        Ok(PluginUse::new(&self.plugin, &self.name, &self.base, map(forms.written), map(forms.resolved)))
+        Ok(Self::new(plugin, name, base, map(forms.written), map(forms.resolved)))
     }
 }
 

@@ -41,11 +41,7 @@ impl Document {
     }
 
     /// The file that the user named.
-    pub(crate) fn named(
-        file: PathBuf,
-        lookup: Lookup<'_>,
-        secrets: &mut Secrets,
-    ) -> Result<Self, ConfigError> {
+    pub(crate) fn named(file: PathBuf, lookup: Lookup<'_>, secrets: &Secrets) -> Result<Self, ConfigError> {
         let text = read(&file)?;
         Self::build(file, text, true, lookup, secrets)
     }
@@ -55,7 +51,7 @@ impl Document {
         tree: &FilePath,
         trusted: bool,
         lookup: Lookup<'_>,
-        secrets: &mut Secrets,
+        secrets: &Secrets,
     ) -> Result<Self, ConfigError> {
         match find(tree) {
             Some(file) => {
@@ -71,7 +67,7 @@ impl Document {
         file: Option<PathBuf>,
         written: &Value,
         lookup: Lookup<'_>,
-        secrets: &mut Secrets,
+        secrets: &Secrets,
     ) -> Result<Self, ConfigError> {
         let script = file.map(|file| Arc::new(Script { file, text: String::new() }));
         let mut document = Self { script, ..Self::none() };
@@ -84,7 +80,7 @@ impl Document {
         text: String,
         trusted: bool,
         lookup: Lookup<'_>,
-        secrets: &mut Secrets,
+        secrets: &Secrets,
     ) -> Result<Self, ConfigError> {
         let raw = yaml::parse(&text).map_err(|error| {
             ConfigError::new(error.message).in_source(Source::File(file.clone(), error.position))
@@ -97,7 +93,7 @@ impl Document {
         Ok(document)
     }
 
-    fn fill(&mut self, raw: &Value, lookup: Lookup<'_>, secrets: &mut Secrets) -> Result<(), ConfigError> {
+    fn fill(&mut self, raw: &Value, lookup: Lookup<'_>, secrets: &Secrets) -> Result<(), ConfigError> {
         self.forms =
             expand::expand(raw, lookup, secrets).map_err(|error| self.located(error, Part::Value))?;
         if !self.forms.resolved.is_null() {

@@ -120,7 +120,7 @@ impl<'a> Given<'a> {
         spec: &Spec,
         base: &'a FilePath,
         recorded: Option<Lookup<'_>>,
-        secrets: &mut Secrets,
+        secrets: &Secrets,
     ) -> Result<Self, ConfigError> {
         let value = spec.value();
         let forms = match recorded {

@@ -39,13 +39,13 @@ pub(crate) struct Forms {
 }
 
 /// Expands all strings of `value`; secrets found are added to `secrets`.
-pub(crate) fn expand(value: &Value, lookup: Lookup<'_>, secrets: &mut Secrets) -> Result<Forms, ConfigError> {
+pub(crate) fn expand(value: &Value, lookup: Lookup<'_>, secrets: &Secrets) -> Result<Forms, ConfigError> {
     let mut walk = Walk { lookup: Some(lookup), secrets, left: MAX_EXPANDED };
     walk.value(value, &Path::default(), false)
 }
 
 /// The forms of a value that means itself, `${` included: what was given on the command line.
-pub(crate) fn literal(value: &Value, secrets: &mut Secrets) -> Result<Forms, ConfigError> {
+pub(crate) fn literal(value: &Value, secrets: &Secrets) -> Result<Forms, ConfigError> {
     let mut walk = Walk { lookup: None, secrets, left: MAX_EXPANDED };
     walk.value(value, &Path::default(), false)
 }
@@ -80,7 +80,7 @@ pub(crate) fn is_secret_key(key: &str) -> bool {
 struct Walk<'a> {
     /// `None`: strings mean themselves.
     lookup: Option<Lookup<'a>>,
-    secrets: &'a mut Secrets,
+    secrets: &'a Secrets,
     /// Bytes that may still come of expansion.
     left: usize,
 }
@@ -145,7 +145,7 @@ struct Substituted {
     written_out: bool,
 }
 
-fn substitute(text: &str, lookup: Lookup<'_>, secrets: &mut Secrets) -> Result<Substituted, ConfigError> {
+fn substitute(text: &str, lookup: Lookup<'_>, secrets: &Secrets) -> Result<Substituted, ConfigError> {
     let mut pieces = Pieces { rest: text };
     let mut out = Substituted { text: String::new(), written_out: false };
     while let Some(piece) = pieces.next_piece() {
@@ -273,7 +273,7 @@ mod tests {
     }
 
     fn expanded(value: &Value) -> Result<Forms, String> {
-        expand(value, &lookup, &mut Secrets::default()).map_err(|error| error.to_string())
+        expand(value, &lookup, &Secrets::default()).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -321,12 +321,12 @@ mod tests {
 
     #[test]
     fn secrets_are_kept_out_of_the_written_form() {
-        let mut secrets = Secrets::default();
+        let secrets = Secrets::default();
         let value = json!({
             "auth": "Bearer ${secret:TOKEN}", "password": "literal", "api_token": "${HOME}", "PIN_SECRET": 123_456,
             "token": "x${HOME}", "secrets": {"a": ["deep"]}, "token-url": "http://x", "password2": true, "key-data": "",
         });
-        let forms = expand(&value, &lookup, &mut secrets).unwrap();
+        let forms = expand(&value, &lookup, &secrets).unwrap();
         let written = json!({
             "auth": "Bearer ${secret:TOKEN}", "password": REDACTED, "api_token": "${HOME}", "PIN_SECRET": REDACTED,
             "token": REDACTED, "secrets": {"a": [REDACTED]}, "token-url": "http://x", "password2": true, "key-data": "",
@@ -339,8 +339,8 @@ mod tests {
 
     #[test]
     fn command_line_values_mean_themselves() {
-        let mut secrets = Secrets::default();
-        let forms = literal(&json!({"a": "${HOME}", "token": "abcd"}), &mut secrets).unwrap();
+        let secrets = Secrets::default();
+        let forms = literal(&json!({"a": "${HOME}", "token": "abcd"}), &secrets).unwrap();
         assert_eq!(forms.resolved, json!({"a": "${HOME}", "token": "abcd"}));
         assert_eq!(forms.written, json!({"a": "$${HOME}", "token": REDACTED}));
     }
@@ -349,7 +349,7 @@ mod tests {
     fn expansion_is_bounded() {
         let big = |_: &str| Some("x".repeat(1 << 20));
         let value = Value::Array(vec![json!("${A}"); 17]);
-        let error = expand(&value, &big, &mut Secrets::default()).unwrap_err();
+        let error = expand(&value, &big, &Secrets::default()).unwrap_err();
         assert_eq!(error.to_string(), "[16]: variables expand to more than 16 MiB");
     }
 

@@ -6,7 +6,6 @@
 
 mod again;
 mod checks;
-mod conceal;
 mod de;
 mod document;
 mod entries;
@@ -20,6 +19,7 @@ mod place;
 pub mod plan;
 mod platforms;
 mod resolve;
+mod schemas;
 pub mod secret;
 pub mod spec;
 mod suggest;
@@ -28,7 +28,7 @@ mod trust;
 mod units;
 mod yaml;
 
-pub use again::{PoolRecord, configuration_changed};
+pub use again::{StoredPlace, configuration_changed};
 pub use error::{ConfigError, Position, Source};
 pub use exit::ExitStatus;
 pub use file::schema;
@@ -38,6 +38,7 @@ pub use plan::{
     PoolChoice, Reporter, RunDirectory, RunPlan, Selection, Upload, local_refused,
 };
 pub use resolve::{check_patterns, check_plugin_name, libraries, plan, plan_again, reporters};
+pub use schemas::PATH_MARK;
 pub use secret::{PluginUse, Secrets, Text};
 pub use suggest::nearest;
 pub use surroundings::Surroundings;

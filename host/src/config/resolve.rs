@@ -35,12 +35,12 @@ const PLUGIN_PATH: &str = "ATEX_PLUGIN_PATH";
 
 /// The plan for what was typed. Reads the configuration file, and nothing else.
 pub fn plan(options: &RunOptions, around: &Surroundings) -> Result<RunPlan, ConfigError> {
-    let mut secrets = Secrets::default();
+    let secrets = Secrets::default();
     let tree = tree_directory(options, around)?;
     let lookup = |name: &str| around.variable(name).map(str::to_owned);
     let document = match &options.tree.config {
-        Some(file) => Document::named(around.absolute(file), &lookup, &mut secrets)?,
-        None => Document::of_tree(&tree, options.tree.trust_tree, &lookup, &mut secrets)?,
+        Some(file) => Document::named(around.absolute(file), &lookup, &secrets)?,
+        None => Document::of_tree(&tree, options.tree.trust_tree, &lookup, &secrets)?,
     };
     let maker =
         Maker { options, around, directory: &around.directory, document: &document, recorded: None, secrets };
@@ -50,10 +50,10 @@ pub fn plan(options: &RunOptions, around: &Surroundings) -> Result<RunPlan, Conf
 
 /// The plan that an earlier run was made from, with variables resolved anew.
 pub fn plan_again(origin: &Origin, around: &Surroundings) -> Result<RunPlan, ConfigError> {
-    let mut secrets = Secrets::default();
+    let secrets = Secrets::default();
     let lookup = |name: &str| around.variable(name).map(str::to_owned);
     let written = again::configuration(origin);
-    let document = Document::recorded(origin.file.clone(), &written, &lookup, &mut secrets)?;
+    let document = Document::recorded(origin.file.clone(), &written, &lookup, &secrets)?;
     let tree = join(&origin.directory, origin.options.tree.tree.as_deref().unwrap_or(FilePath::new(".")));
     let maker = Maker {
         options: &origin.options,
@@ -74,10 +74,10 @@ pub fn libraries(options: &PluginOptions, around: &Surroundings) -> Libraries {
 
 /// The reporters of `--reporter` alone, and the secrets in them.
 pub fn reporters(specs: &[Spec], around: &Surroundings) -> Result<(Vec<Reporter>, Secrets), ConfigError> {
-    let mut secrets = Secrets::default();
+    let secrets = Secrets::default();
     let mut reporters = Vec::new();
     for (index, spec) in specs.iter().enumerate() {
-        let given = Given::new("--reporter", index, spec, &around.directory, None, &mut secrets)?;
+        let given = Given::new("--reporter", index, spec, &around.directory, None, &secrets)?;
         reporters.push(given.build(&secrets, |raw, entry: &ReporterEntry| raw.reporter(entry))?);
     }
     Ok((reporters, secrets))
@@ -265,7 +265,7 @@ impl Maker<'_> {
         let mut pools: Vec<Pool> = Vec::new();
         for (index, spec) in asked.provisioner.iter_mut().enumerate() {
             let given =
-                Given::new("--provisioner", index, spec, self.directory, self.recorded, &mut self.secrets)?;
+                Given::new("--provisioner", index, spec, self.directory, self.recorded, &self.secrets)?;
             let mut pool: Pool =
                 given.build(&self.secrets, |raw, entry: &PoolEntry| raw.pool(entry, None, defaults))?;
             pool.provisioner.name =
@@ -279,8 +279,7 @@ impl Maker<'_> {
     fn given_policies(&mut self, asked: &mut RunOptions) -> Result<Option<Vec<PluginUse>>, ConfigError> {
         let mut chain: Vec<PluginUse> = Vec::new();
         for (index, spec) in asked.policy.iter_mut().enumerate() {
-            let given =
-                Given::new("--policy", index, spec, self.directory, self.recorded, &mut self.secrets)?;
+            let given = Given::new("--policy", index, spec, self.directory, self.recorded, &self.secrets)?;
             chain.push(given.build(&self.secrets, |raw, entry: &PolicyEntry| raw.policy(entry))?);
             *spec = given.written();
         }
@@ -298,8 +297,7 @@ impl Maker<'_> {
                 .collect::<Result<_, _>>()?,
         };
         for (index, spec) in asked.reporter.iter_mut().enumerate() {
-            let given =
-                Given::new("--reporter", index, spec, self.directory, self.recorded, &mut self.secrets)?;
+            let given = Given::new("--reporter", index, spec, self.directory, self.recorded, &self.secrets)?;
             reporters.push(given.build(&self.secrets, |raw, entry: &ReporterEntry| raw.reporter(entry))?);
             *spec = given.written();
         }
@@ -325,8 +323,8 @@ impl Maker<'_> {
             check_variable(key, value).map_err(|message| wrong(ConfigError::new(message)))?;
             let one = json!({ key.as_str(): value.as_str() });
             let forms = match self.recorded {
-                Some(lookup) => expand::expand(&one, lookup, &mut self.secrets),
-                None => expand::literal(&one, &mut self.secrets),
+                Some(lookup) => expand::expand(&one, lookup, &self.secrets),
+                None => expand::literal(&one, &self.secrets),
             };
             let forms = forms.map_err(wrong)?;
             let form = |whole: &Value| {

@@ -9,14 +9,13 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::error::ConfigError;
-use super::expand;
 use super::place::Place;
-use super::surroundings::Surroundings;
 
 /// Shown in place of a secret wherever text is scrubbed.
 const MASK: &str = "***";
@@ -106,20 +105,6 @@ impl PluginUse {
         Self::new(plugin.clone(), plugin, PathBuf::new(), Map::new(), Map::new())
     }
 
-    /// The same use of a plugin from its written form, with variables resolved anew: for what an earlier process recorded.
-    pub fn again(
-        plugin: &str,
-        name: &str,
-        base: &std::path::Path,
-        written: &Map<String, Value>,
-        around: &Surroundings,
-    ) -> Result<Self, ConfigError> {
-        let lookup = |name: &str| around.variable(name).map(str::to_owned);
-        let forms = expand::expand(&Value::Object(written.clone()), &lookup, &mut Secrets::default())?;
-        let map = |value: Value| if let Value::Object(map) = value { map } else { Map::new() };
-        Ok(Self::new(plugin, name, base, map(forms.written), map(forms.resolved)))
-    }
-
     /// The same, standing at `place`.
     pub(crate) fn at(self, place: Place) -> Self {
         Self { place, ..self }
@@ -132,6 +117,10 @@ impl PluginUse {
     /// An error about this entry, with the line or the option where it stands: for what the plugin says of it.
     pub fn blame(&self, message: &str) -> ConfigError {
         self.place.blame(message)
+    }
+
+    pub(crate) fn set_resolved(&mut self, resolved: Map<String, Value>) {
+        self.resolved = resolved;
     }
 
     pub(crate) fn set_written(&mut self, written: Map<String, Value>) {
@@ -176,30 +165,34 @@ impl fmt::Debug for PluginUse {
 }
 
 /// All secrets of a run, for masking them in text that comes from elsewhere: logs, messages of plugins, console output.
-#[derive(Clone, Default, PartialEq, Eq)]
+///
+/// Clones share one set, so that what is found out to be a secret later ([`super::RunPlan::with_schemas`]) is masked by whoever
+/// took a clone before.
+#[derive(Clone, Default)]
 pub struct Secrets {
     /// Longest first, so that a secret that contains another one is masked as a whole.
-    values: Vec<String>,
+    values: Arc<RwLock<Vec<String>>>,
 }
 
 impl Secrets {
     /// Adds a value; the empty and the very short are not masked (see the module).
-    pub fn insert(&mut self, value: &str) {
-        if value.len() < SHORTEST_MASKED || self.values.iter().any(|known| known == value) {
+    pub fn insert(&self, value: &str) {
+        let mut values = self.values.write().unwrap_or_else(PoisonError::into_inner);
+        if value.len() < SHORTEST_MASKED || values.iter().any(|known| known == value) {
             return;
         }
-        let at = self.values.partition_point(|known| known.len() >= value.len());
-        self.values.insert(at, value.to_owned());
+        let at = values.partition_point(|known| known.len() >= value.len());
+        values.insert(at, value.to_owned());
     }
 
     pub fn is_empty(&self) -> bool {
-        self.values.is_empty()
+        self.values.read().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     /// `text` with every secret replaced by `***`.
     pub fn mask<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let mut masked = Cow::Borrowed(text);
-        for secret in &self.values {
+        for secret in self.values.read().unwrap_or_else(PoisonError::into_inner).iter() {
             if masked.contains(secret.as_str()) {
                 masked = Cow::Owned(masked.replace(secret.as_str(), MASK));
             }
@@ -210,7 +203,7 @@ impl Secrets {
 
 impl fmt::Debug for Secrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Secrets({})", self.values.len())
+        write!(f, "Secrets({})", self.values.read().unwrap_or_else(PoisonError::into_inner).len())
     }
 }
 
@@ -233,7 +226,7 @@ mod tests {
             serde_json::from_str(r#"{"token": "${secret:TOKEN}"}"#).unwrap(),
             serde_json::from_str(r#"{"token": "hunter2"}"#).unwrap(),
         );
-        let mut secrets = Secrets::default();
+        let secrets = Secrets::default();
         secrets.insert("hunter2");
         let shown = format!("{text:?} {entry:?} {secrets:?} {}", serde_json::to_string(&text).unwrap());
         assert!(!shown.contains("hunter2"), "{shown}");
@@ -242,12 +235,14 @@ mod tests {
 
     #[test]
     fn longer_secrets_are_masked_first() {
-        let mut secrets = Secrets::default();
+        let secrets = Secrets::default();
         for secret in ["pass", "password1", "abc", ""] {
             secrets.insert(secret);
         }
         assert_eq!(secrets.mask("pass=password1 abc"), "***=*** abc");
         assert_eq!(secrets.mask("nothing here"), "nothing here");
+        secrets.clone().insert("nothing");
+        assert_eq!(secrets.mask("nothing here"), "*** here", "clones share");
     }
 
     #[test]

@@ -97,6 +97,7 @@ impl Engine {
             plugin: pool.plugin.clone(),
             configuration: pool.written.written().clone(),
             base: pool.written.base.clone(),
+            place: pool.written.stored_place(),
             settle_s: pool.provisioner.settle().as_secs(),
             directory: self.job.directory.clone(),
             at: chronicle::unix_ms(),

@@ -11,21 +11,26 @@
 //! Names may clash: `a` may be a file of one result and a directory that another one needs. Then ` (1)` is added to the
 //! second; the same clash always ends in the same name, so appending goes on working.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, linkat, mkdirat, openat, renameat_with, unlinkat};
 use rustix::io::Errno;
+use sha2::{Digest as _, Sha256};
+
+use super::names::hexadecimal;
 
 /// How many names are tried when one is taken by something else.
 const MAX_ALTERNATIVES: u32 = 100;
 const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const PLAIN_FILE: OFlags = OFlags::NOFOLLOW.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
 const FILES: &str = "files";
+const PARTIAL: &str = ".part";
 
 /// An artifacts directory could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -229,6 +234,57 @@ impl Drop for Directory {
     }
 }
 
+/// Whether published artifacts are as they were: `results` has this digest, all files together have so many bytes.
+pub fn verify(directory: &Path, published_bytes: u64, digest: &str) -> io::Result<bool> {
+    let mut results = File::open(directory.join("results"))?;
+    let mut hash = Sha256::new();
+    io::copy(&mut results, &mut hash)?;
+    if hexadecimal(&hash.finalize()) != digest {
+        return Ok(false);
+    }
+    // A log that several results have is one file.
+    let mut seen = HashSet::new();
+    let mut bytes = 0;
+    let mut directories = vec![directory.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory)? {
+            let entry = entry?;
+            let meta = entry.metadata()?;
+            if meta.is_dir() {
+                directories.push(entry.path());
+            } else if seen.insert(meta.ino()) {
+                bytes += meta.len();
+            }
+        }
+    }
+    Ok(bytes == published_bytes)
+}
+
+/// Removes what killed hosts began and never published, anywhere below `artifacts`; how many there were.
+pub fn remove_leftovers(artifacts: &Path) -> io::Result<u64> {
+    let mut removed = 0;
+    let mut directories = vec![artifacts.to_owned()];
+    while let Some(directory) = directories.pop() {
+        let entries = match fs::read_dir(&directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            // Names of tests do not begin with `=`.
+            let name = entry.file_name();
+            let is_execution = name.as_encoded_bytes().starts_with(b"=");
+            if is_execution && name.as_encoded_bytes().ends_with(PARTIAL.as_bytes()) {
+                fs::remove_dir_all(entry.path())?;
+                removed += 1;
+            } else if !is_execution && entry.file_type()?.is_dir() {
+                directories.push(entry.path());
+            }
+        }
+    }
+    Ok(removed)
+}
+
 /// Opens the directory `path` (clean) below `base`, making what is missing; also tells the path as it ended up.
 fn enter(base: BorrowedFd<'_>, path: &str) -> Result<(OwnedFd, String), Errno> {
     let mut at: Option<OwnedFd> = None;
@@ -265,7 +321,7 @@ fn alternatives<T>(name: &str, act: impl Fn(&str) -> Result<T, Errno>) -> Result
 
 fn partial_name(place: &Path) -> PathBuf {
     let mut name = OsString::from(place.as_os_str());
-    name.push(".part");
+    name.push(PARTIAL);
     PathBuf::from(name)
 }
 
@@ -384,6 +440,36 @@ mod tests {
         directory.remove_scratch("log").unwrap();
         let place = directory.publish().unwrap();
         assert_eq!(fs::read_to_string(place.join("files/s/d/out")).unwrap(), "later");
+    }
+
+    #[test]
+    fn changed_artifacts_are_noticed() {
+        let base = tempfile::tempdir().unwrap();
+        let directory = Directory::create(&base.path().join("=1")).unwrap();
+        directory.scratch("results").unwrap().write_all(b"line\n").unwrap();
+        write(&directory, Some("s"), "f", "data");
+        let place = directory.publish().unwrap();
+        let digest = hexadecimal(&Sha256::digest(b"line\n"));
+        fs::hard_link(place.join("files/s/f"), place.join("files/again")).unwrap();
+        assert!(verify(&place, 9, &digest).unwrap());
+        assert!(!verify(&place, 9, "00").unwrap());
+        fs::write(place.join("files/s/f"), "").unwrap();
+        assert!(!verify(&place, 9, &digest).unwrap());
+        fs::remove_file(place.join("results")).unwrap();
+        assert!(verify(&place, 9, &digest).is_err());
+    }
+
+    #[test]
+    fn leftovers_are_found_and_nothing_else_goes() {
+        let base = tempfile::tempdir().unwrap();
+        for path in ["p/t/=1/files/=9.part", "p/t/=2.part/files/x", "p/=3.part", "p/t.part/=4"] {
+            fs::create_dir_all(base.path().join(path)).unwrap();
+        }
+        assert_eq!(remove_leftovers(base.path()).unwrap(), 2);
+        let stays = ["p/t/=1/files/=9.part", "p/t.part/=4"];
+        assert!(stays.iter().all(|path| base.path().join(path).exists()));
+        assert!(!base.path().join("p/t/=2.part").exists() && !base.path().join("p/=3.part").exists());
+        assert_eq!(remove_leftovers(&base.path().join("none")).unwrap(), 0);
     }
 
     #[test]

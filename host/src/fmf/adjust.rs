@@ -216,3 +216,73 @@ impl Adjuster<'_> {
         Ok(outcome)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fmf::{Order, yaml};
+
+    fn tree(text: &str) -> Arc<Tree> {
+        Arc::new(Tree::from_data(yaml::parse(text).unwrap().as_map().unwrap()).unwrap())
+    }
+
+    fn shown(view: &View, name: &str, key: &str) -> String {
+        view.find(name).unwrap().get(key).map_or_else(|| "-".to_owned(), Value::to_string)
+    }
+
+    #[test]
+    fn only_what_changes_is_held() {
+        let tree = tree("x: 1\n/a: {adjust: {x: 2, when: distro == fedora}}\n/b: {y: 1}\n");
+        let fedora = Context::parse("distro=fedora-40").unwrap();
+        let view = tree.adjust(&Adjustment::new(&fedora)).unwrap();
+        assert_eq!((shown(&view, "/a", "x"), shown(&view, "/b", "x")), ("2".to_owned(), "1".to_owned()));
+        // The tree itself, and other views of it, are as before.
+        assert_eq!(shown(&tree.view(), "/a", "x"), "1");
+        let shared = |view: &View| std::ptr::from_ref(view.find("/b").unwrap().data());
+        assert_eq!(shared(&view), shared(&tree.view()));
+    }
+
+    #[test]
+    fn extra_rules_come_last_and_start_afresh_for_each_node() {
+        let tree = tree("/a: {adjust: {x: 1, continue: false}}\n/b: {}\n");
+        let context = Context::new();
+        let mut adjustment = Adjustment::new(&context);
+        adjustment.extra_rules = yaml::parse("[{x+: 1, env: {A: 1}}, {env+: {A+: 1}}]").unwrap();
+        let view = tree.adjust(&adjustment).unwrap();
+        for (node, x) in [("/a", "2"), ("/b", "1")] {
+            assert_eq!(
+                (shown(&view, node, "x").as_str(), shown(&view, node, "env").as_str()),
+                (x, "{'A': 2}")
+            );
+        }
+    }
+
+    #[test]
+    fn undecided_rules_are_skipped_or_end_it() {
+        let tree = tree("/a: {adjust: [{x: 1, when: arch == x86_64, continue: false}, {x: 2}]}\n");
+        let context = Context::new();
+        let mut adjustment = Adjustment::new(&context);
+        assert_eq!(shown(&tree.adjust(&adjustment).unwrap(), "/a", "x"), "2");
+        adjustment.undecided = Undecided::Fail;
+        let error = tree.adjust(&adjustment).unwrap_err();
+        assert_eq!(error.class(), "CannotDecide");
+        assert!(error.to_string().contains("arch == x86_64"), "{error}");
+    }
+
+    #[test]
+    fn a_bad_rule_ends_it_for_all_nodes() {
+        for (rules, words) in [
+            ("null", "NoneType"),
+            ("[5]", "mapping"),
+            ("{continue: 'no'}", "'no'"),
+            ("{when: 5}", "int"),
+            ("{when: a ==}", "a =="),
+            ("{x+: []}", "list"),
+        ] {
+            let tree = tree(&format!("x: 1\n/a: {{}}\n/b: {{adjust: {rules}}}\n"));
+            let error = tree.adjust(&Adjustment::new(&Context::new())).unwrap_err().to_string();
+            assert!(error.starts_with("/b: ") && error.contains(words), "{rules}: {error}");
+        }
+        assert_eq!(tree("x: 1\n").view().climb(Order::AsFound).count(), 1);
+    }
+}

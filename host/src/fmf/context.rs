@@ -165,3 +165,69 @@ impl Context {
         Ok(outcome)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decide(context: &str, rule: &str) -> Outcome {
+        Context::parse(context).unwrap().decide(&Rule::parse(rule).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn undecided_is_neither_true_nor_false() {
+        use Outcome::{False, True, Undecided};
+        for (rule, outcome) in [
+            ("a == 1", True),
+            ("x == 1", Undecided),
+            ("a == 1 and x == 1", Undecided),
+            ("a == 2 and x == 1", False),
+            ("x == 1 and a == 2", False),
+            ("a == 1 or x == 1", True),
+            ("x == 1 or a == 1", True),
+            ("a == 2 or x == 1", Undecided),
+            ("x is defined or a is not defined", False),
+        ] {
+            assert_eq!(decide("a = 1", rule), outcome, "{rule}");
+        }
+    }
+
+    #[test]
+    fn any_pair_of_values_suffices() {
+        assert_eq!(decide("arch = x86_64, s390x", "arch != x86_64"), Outcome::True);
+        assert_eq!(decide("arch = x86_64", "arch != x86_64, s390x"), Outcome::True);
+        assert_eq!(decide("distro = fedora-40, rhel-9", "distro < rhel-10"), Outcome::True);
+    }
+
+    #[test]
+    fn values_given_come_back() {
+        let mut context = Context::new();
+        context.add("distro", "fedora-40");
+        context.add("distro", "rhel-9");
+        assert_eq!(context.values("distro").collect::<Vec<_>>(), ["fedora-40", "rhel-9"]);
+        assert_eq!(context.values("arch").count(), 0);
+    }
+
+    #[test]
+    fn errors_show_the_expression() {
+        assert_eq!(Rule::parse("a == 1 and b ="), Err(Error::Expression("b ==".to_owned())));
+        assert_eq!(Rule::parse("a == 1 or "), Err(Error::Empty));
+        assert!(matches!(Context::parse("a == 1 or b == 2"), Err(Error::Context)));
+        let rule = Rule::parse("a ~ (").unwrap();
+        assert!(matches!(Context::parse("a=1").unwrap().decide(&rule), Err(Error::Regex(_))));
+        assert_eq!(Context::parse("b=1").unwrap().decide(&rule), Ok(Outcome::Undecided));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_a_rule_or_an_error(rule in "[a-c \t\n=<>!~,.:-]{0,12}(is |defined| and | or |true)?[a-c =<>!~,-]{0,8}") {
+            if let Ok(rule) = Rule::parse(&rule) {
+                let mut context = Context::new();
+                context.add("a", "b-1.2");
+                context.add("b", "");
+                // Only patterns can be bad.
+                proptest::prop_assert!(matches!(context.decide(&rule), Ok(_) | Err(Error::Regex(_))));
+            }
+        }
+    }
+}

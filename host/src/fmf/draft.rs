@@ -163,3 +163,45 @@ impl Draft {
 fn bare(problem: NodeProblem) -> Error {
     Error::Node { node: "/".to_owned(), problem }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::fmf::{Order, Tree, yaml};
+
+    fn names(text: &str) -> Result<Vec<String>, String> {
+        let document = yaml::parse(text).unwrap();
+        let tree = Tree::from_data(document.as_map().unwrap()).map_err(|error| error.to_string())?;
+        Ok(Arc::new(tree).view().climb(Order::AsFound).map(|node| node.name().to_owned()).collect())
+    }
+
+    #[test]
+    fn slashes_make_children() {
+        for (text, expected) in [
+            ("/a/b/c: {x: 1}\n/a: {y: 1}", vec!["/", "/a", "/a/b", "/a/b/c"]),
+            ("//a: \n/b//c: {}\n///d///e: {}", vec!["/", "/a", "/b", "/b/c", "/d", "/d/e"]),
+            ("/a/: {inherit: false}", vec!["/", "/a"]),
+            ("//: {y: 2}", vec!["/", "/"]),
+            ("/a//: {}", vec!["/", "/a", "/a/"]),
+            ("/a: {b: {/c: 1}}", vec!["/", "/a"]),
+        ] {
+            assert_eq!(names(text).unwrap(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn errors_say_what_a_node_cannot_be() {
+        for (text, words) in [
+            ("/a: 5", "`/a` has to be a mapping or empty, not a int"),
+            ("/a: {1: 2}", "the key 1 is a int"),
+            ("~: 1", "a key is null"),
+            ("/: [inherit]", "mapping of directives, not a list"),
+            ("/: {inherit: 'no'}", "`inherit` takes true or false, not a str"),
+            ("/a/: {inherits: true}", "no directive 'inherits'"),
+        ] {
+            let error = names(text).unwrap_err();
+            assert!(error.contains(words), "{text}: {error}");
+        }
+    }
+}

@@ -291,3 +291,100 @@ fn in_file(path: &Path, error: Error) -> Error {
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::fmf::{Order, Tree};
+
+    fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, text) in [(".fmf/version", "1\n")].iter().chain(files) {
+            let path = directory.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        directory
+    }
+
+    fn nodes(path: &Path) -> BTreeMap<String, usize> {
+        let view = Arc::new(Tree::load(path).unwrap()).view();
+        view.climb(Order::Sorted).map(|node| (node.name().to_owned(), node.sources().len())).collect()
+    }
+
+    #[test]
+    fn directories_of_runs_and_nested_trees_are_left_out() {
+        let directory = tree(&[
+            ("main.fmf", "x: 1\n"),
+            ("a/t.fmf", ""),
+            ("runs/1/run.json", "{}"),
+            ("runs/1/t.fmf", "test: t\n"),
+            ("nested/.fmf/version", "1"),
+            ("nested/t.fmf", ""),
+            ("plain/notes", ""),
+            (".hidden/t.fmf", ""),
+        ]);
+        let names: Vec<String> = nodes(directory.path()).into_keys().collect();
+        assert_eq!(names, ["/", "/a", "/a/t"]);
+    }
+
+    #[test]
+    fn the_root_is_above_and_the_whole_tree_is_loaded() {
+        let directory = tree(&[("a/b/t.fmf", ""), ("c.fmf", "")]);
+        assert_eq!(find_root(&directory.path().join("a/./b/../b")).unwrap(), directory.path());
+        assert_eq!(nodes(&directory.path().join("a/b")).len(), 5);
+        assert!(matches!(find_root(&directory.path().join("c.fmf")), Err(Error::Directory { .. })));
+        assert!(matches!(find_root(Path::new("/")), Err(Error::NoRoot(_))));
+    }
+
+    #[test]
+    fn sources_are_the_files_in_the_order_they_were_merged() {
+        let directory =
+            tree(&[("main.fmf", "/o: {a: 1}\n"), ("o.fmf", "b: 1"), ("o/main.fmf", "c: 1"), ("o/x.fmf", "")]);
+        let view = Arc::new(Tree::load(directory.path()).unwrap()).view();
+        let node = view.find("/o/x").unwrap();
+        let sources: Vec<_> =
+            node.sources().map(|path| path.strip_prefix(directory.path()).unwrap()).collect();
+        assert_eq!(sources, ["main.fmf", "o.fmf", "o/main.fmf", "o/x.fmf"].map(Path::new));
+        assert_eq!(node.directory(), Some(Path::new("o")));
+    }
+
+    #[test]
+    fn configuration_names_hidden_files_and_nothing_else() {
+        for (config, expected) in [
+            ("explore: {include: [.h, .x.fmf]}", Ok(4)),
+            ("explore: {}", Ok(1)),
+            ("other: 1", Ok(1)),
+            ("explore: {include: .h}", Err("list of names")),
+            ("explore: {include: [.fmf]}", Err("cannot be explored")),
+            ("explore:", Err("`explore`")),
+            ("", Err("mapping")),
+            ("a: [", Err("line 2")),
+        ] {
+            let directory = tree(&[
+                (".fmf/config", &format!("{config}\n")),
+                (".h/a.fmf", ""),
+                (".x.fmf", ""),
+                (".y.fmf", ""),
+            ]);
+            match (Tree::load(directory.path()), expected) {
+                (Ok(tree), Ok(count)) => assert_eq!(tree.len(), count, "{config}"),
+                (Err(error), Err(words)) => assert!(error.to_string().contains(words), "{config}: {error}"),
+                (other, _) => assert!(other.is_err() == expected.is_err(), "{config}"),
+            }
+        }
+    }
+
+    #[test]
+    fn any_integer_is_a_version() {
+        for (version, fits) in
+            [("1", true), (" -99\n", true), ("1_0", true), ("1.0", false), ("", false), ("one", false)]
+        {
+            let directory = tree(&[(".fmf/version", version)]);
+            assert_eq!(Tree::load(directory.path()).is_ok(), fits, "{version:?}");
+        }
+    }
+}

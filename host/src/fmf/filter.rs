@@ -259,3 +259,62 @@ fn split_literal(literal: &str) -> Option<(&str, &str)> {
     let values = values.strip_suffix('\n').unwrap_or(values);
     (!values.contains('\n')).then_some((key, values))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(filter: &str, data: &str) -> Verdict {
+        let data = crate::fmf::yaml::parse(data).unwrap();
+        Filter::new(filter).check(Some("/core/smoke"), data.as_map().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn separators_can_be_escaped() {
+        assert_eq!(split_unescaped(r"a \| b | c\&d |  e", '|'), [r"a | b", r"c\&d", "e"]);
+        assert_eq!(split_unescaped("", '&'), [""]);
+        assert_eq!(split_at_commas(" a , b,"), [" a", "b", ""]);
+    }
+
+    #[test]
+    fn literals_are_about_keys_or_names() {
+        assert_eq!(split_literal("tag: x"), Some(("tag", "x")));
+        assert_eq!(split_literal("tag:a:b\n"), Some(("tag", "a:b")));
+        assert_eq!(split_literal("tag:a\nb"), None);
+        assert_eq!(split_literal("/core"), None);
+    }
+
+    #[test]
+    fn nothing_is_skipped_on_the_way_to_a_missing_key() {
+        assert_eq!(check("tag: a | nokey: x", "tag: a"), Verdict::Missing(Some("nokey".to_owned())));
+        assert_eq!(check("/net & nokey: x | tag: a", "tag: a"), Verdict::Match);
+    }
+
+    #[test]
+    fn values_are_compared_as_python_writes_them() {
+        for (filter, verdict) in [
+            ("on:True", Verdict::Match),
+            ("on:true", Verdict::NoMatch),
+            ("none:None & n:1.5", Verdict::Match),
+            ("tag:-c", Verdict::Match),
+            ("tag:-a", Verdict::NoMatch),
+            ("tag:-a,b", Verdict::Match),
+            ("empty:-x", Verdict::Match),
+            ("empty:", Verdict::NoMatch),
+        ] {
+            assert_eq!(
+                check(filter, "{on: true, none: null, n: 1.5, tag: [a, b], empty: []}"),
+                verdict,
+                "{filter}"
+            );
+        }
+    }
+
+    #[test]
+    fn bad_patterns_are_errors_when_they_are_used() {
+        let data = crate::fmf::yaml::parse("tag: a").unwrap();
+        let check = |filter: &str| Filter::new(filter).check(Some("/a"), data.as_map().unwrap());
+        assert!(check("tag: (").is_err());
+        assert_eq!(check("nokey: ("), Ok(Verdict::Missing(Some("nokey".to_owned()))));
+    }
+}

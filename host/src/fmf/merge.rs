@@ -512,3 +512,77 @@ fn difference(raw: &str, first: &Value, second: &Value) -> Result<Value, Error> 
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fmf::yaml;
+
+    fn merged(data: &str, source: &str) -> Result<String, String> {
+        let document = |text: &str| yaml::parse(text).unwrap().as_map().unwrap().clone();
+        let mut data = document(data);
+        let mut merger = Merger::new(Sharing::default());
+        merger.merge(&mut data, &document(source)).map_err(|error| error.to_string())?;
+        Ok(Value::map(data).to_string())
+    }
+
+    #[test]
+    fn suffixes_are_operators() {
+        for (raw, operator, target) in [
+            ("x", Operator::Replace, "x"),
+            ("x++", Operator::Append, "x"),
+            ("x+<+<", Operator::Prepend, "x"),
+            ("x<+<", Operator::Prepend, "x"),
+            ("x~-~", Operator::RemoveMatching, "x"),
+            ("x-+", Operator::Append, "x-"),
+            ("x+-", Operator::Remove, "x+"),
+            ("x+~", Operator::Substitute, "x+"),
+            ("+", Operator::Append, ""),
+            ("x<", Operator::Replace, "x<"),
+        ] {
+            assert_eq!(split(raw), (operator, target), "{raw}");
+        }
+    }
+
+    #[test]
+    fn operators_act_in_the_order_they_are_written() {
+        assert_eq!(
+            merged("l: [a, b]", "l+: [x]\nl-: [x, a]\nl+<: [first]").unwrap(),
+            "{'l': ['first', 'b']}"
+        );
+    }
+
+    #[test]
+    fn numbers_are_those_of_python() {
+        assert_eq!(
+            merged("b: true\nn: 9223372036854775807", "b+: true\nn+: 1").unwrap(),
+            "{'b': 2, 'n': 9223372036854775808}"
+        );
+        assert_eq!(merged("n: 9223372036854775808", "n-: 1").unwrap(), "{'n': 9223372036854775807}");
+        let huge = "9".repeat(400);
+        assert!(merged(&format!("n: {huge}"), "n+: 0.5").unwrap_err().contains("too large"));
+    }
+
+    #[test]
+    fn errors_name_the_key_and_the_types() {
+        for (data, source, words) in [
+            ("k: [1]", "k+: x", ["`k+`", "str", "list"]),
+            ("k: null", "k+: [1]", ["`k+`", "list", "NoneType"]),
+            ("k: {a: 1}", "k-: {a: 1}", ["`k-`", "dict", "removed"]),
+            ("k: [1, {}]", "k+: {a: 1}", ["`k+`", "item 1", "mapping"]),
+            ("k: [1]", "k~: /a/b/", ["`k~`", "item 1", "string"]),
+            (
+                "k: x",
+                "k~: /a/b",
+                ["`k~`", "'/a/b'", "delimiter"].map(|w| if w == "'/a/b'" { "/a/b" } else { w }),
+            ),
+            ("k: x", "k~: ['(']", ["`k~`", "(", "delimiter"]),
+            ("k: x", "k-: '('", ["`k-`", "regular expression", "\"(\""]),
+            ("k: {a: 1}", "k-: [[a]]", ["`k-`", "list", "key"]),
+            ("k: {a: 1}", "k+: {1: 2}", ["1", "int", "string keys"]),
+        ] {
+            let error = merged(data, source).unwrap_err();
+            assert!(words.iter().all(|word| error.contains(word)), "{source}: {error}");
+        }
+    }
+}

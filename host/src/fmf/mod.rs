@@ -19,6 +19,7 @@ mod plan;
 pub mod regex;
 pub mod select;
 mod sharing;
+mod text;
 mod tree;
 pub mod value;
 mod view;

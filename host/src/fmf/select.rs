@@ -117,3 +117,34 @@ impl View {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::fmf::{Tree, yaml};
+
+    fn selected(selection: &Selection) -> Vec<String> {
+        let text = "x: 1\n/b: {y: 1}\n/a:\n  /: {select: true}\n  /2: {z: null}\n  /10: {}\n/c: {/: {select: false}}\n";
+        let tree = Tree::from_data(yaml::parse(text).unwrap().as_map().unwrap()).unwrap();
+        let view = Arc::new(tree).view();
+        view.prune(selection).map(|node| node.unwrap().name().to_owned()).collect()
+    }
+
+    #[test]
+    fn leaves_and_what_directives_say_in_order() {
+        assert_eq!(selected(&Selection::new()), ["/a", "/a/10", "/a/2", "/b"]);
+        assert_eq!(selected(&Selection::new().order(Order::AsFound)), ["/b", "/a", "/a/2", "/a/10"]);
+        assert_eq!(selected(&Selection::new().whole(true)), ["/", "/a", "/a/10", "/a/2", "/b", "/c"]);
+    }
+
+    #[test]
+    fn all_criteria_have_to_hold() {
+        assert_eq!(selected(&Selection::new().key("z")), ["/a/2"]);
+        assert_eq!(selected(&Selection::new().name("^/b").name("2$")), ["/a/2", "/b"]);
+        assert_eq!(selected(&Selection::new().name("a").filter(Filter::new("x:1"))), ["/a", "/a/10", "/a/2"]);
+        assert_eq!(selected(&Selection::new().filter(Filter::new("y:1"))), ["/b"]);
+        assert!(selected(&Selection::new().source("/nowhere")).is_empty());
+    }
+}

@@ -236,3 +236,64 @@ impl Sharing {
 
 /// What a walk made of the labelled mappings it met.
 type Seen = HashMap<Label, Option<Arc<Map>>>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fmf::yaml;
+
+    fn labelled(sharing: &mut Sharing, text: &str) -> Value {
+        sharing.label(&yaml::parse(text).unwrap()).unwrap()
+    }
+
+    fn inner(value: &Value) -> Label {
+        value.get("a").and_then(Value::as_map).and_then(Map::label).unwrap()
+    }
+
+    fn map(text: &str) -> Map {
+        yaml::parse(text).unwrap().as_map().unwrap().clone()
+    }
+
+    #[test]
+    fn a_change_holds_wherever_the_label_is() {
+        let mut sharing = Sharing::default();
+        let value = labelled(&mut sharing, "a: {k: 1}");
+        let twice = Value::list(vec![value.clone(), value.clone()]);
+        sharing.change(inner(&value), map("k: 2"));
+        assert_eq!(sharing.resolve(&twice).unwrap().to_string(), "[{'a': {'k': 2}}, {'a': {'k': 2}}]");
+    }
+
+    #[test]
+    fn a_copy_has_labels_of_its_own() {
+        let mut sharing = Sharing::default();
+        let value = labelled(&mut sharing, "a: {k: 1}");
+        let copy = Value::map(sharing.copy(value.as_map().unwrap()).unwrap().unwrap());
+        assert_ne!(inner(&copy), inner(&value));
+        sharing.change(inner(&value), map("k: 2"));
+        assert_eq!(sharing.resolve(&copy).unwrap().to_string(), "{'a': {'k': 1}}");
+    }
+
+    #[test]
+    fn changes_can_be_taken_back_and_made_again() {
+        let mut sharing = Sharing::default();
+        let value = labelled(&mut sharing, "a: {k: 1}");
+        sharing.change(inner(&value), map("k: 2"));
+        sharing.begin();
+        sharing.change(inner(&value), map("k: 3"));
+        sharing.change(inner(&value), map("k: 4"));
+        let taken = sharing.take_back();
+        assert_eq!(sharing.resolve(&value).unwrap().to_string(), "{'a': {'k': 2}}");
+        sharing.make_again(taken);
+        assert_eq!(sharing.resolve(&value).unwrap().to_string(), "{'a': {'k': 4}}");
+    }
+
+    #[test]
+    fn a_mapping_in_itself_is_an_error() {
+        let mut sharing = Sharing::default();
+        let value = labelled(&mut sharing, "a: {k: 1}");
+        let mut around = Map::new();
+        around.insert("a", value.get("a").unwrap().clone());
+        sharing.change(inner(&value), around);
+        assert_eq!(sharing.resolve(&value), Err(Limit::Nesting(MAX_NESTING)));
+    }
+}

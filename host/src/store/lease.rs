@@ -10,6 +10,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::StoredPlace;
+
 /// What is written down of one lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "kebab-case")]
@@ -38,6 +40,9 @@ pub struct Claim {
     pub configuration: serde_json::Map<String, serde_json::Value>,
     /// Where relative paths in it begin.
     pub base: PathBuf,
+    /// The entry of the pool in the configuration file: secrets that were written out there are not stored here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<StoredPlace>,
     /// How long after a cut-off reservation the machine may still appear, in seconds.
     pub settle_s: u64,
     /// Directory of the run.
@@ -116,6 +121,7 @@ mod tests {
             plugin: PluginFile { name: "local".into(), path: "/p.so".into(), sha256: "00".into() },
             configuration: serde_json::Map::new(),
             base: "/".into(),
+            place: None,
             settle_s: 600,
             directory: "/runs/1".into(),
             at: 1,

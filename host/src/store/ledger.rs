@@ -242,6 +242,7 @@ mod tests {
                 plugin: PluginFile { name: "local".into(), path: "/p.so".into(), sha256: "00".into() },
                 configuration: serde_json::Map::new(),
                 base: "/".into(),
+                place: None,
                 settle_s: 600,
                 directory: "/runs/1".into(),
                 at: 1,

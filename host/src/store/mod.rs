@@ -9,6 +9,7 @@ mod history;
 mod journal;
 mod lease;
 mod ledger;
+mod progress;
 mod record;
 mod run_dir;
 mod state;
@@ -17,6 +18,7 @@ pub use history::{Expectation, Expectations, History, HistoryError, Past, Sample
 pub use journal::{Journal, JournalReader};
 pub use lease::{Claim, Entry, PluginFile, Standing, State};
 pub use ledger::{Damage, Ledger, LedgerError};
+pub use progress::Progress;
 pub use record::{
     Class, Ended, Execution, How, Machine, MachineChange, Promise, Record, RunFile, RunPlatform, RunPlugin,
     Session, What,

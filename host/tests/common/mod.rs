@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use atex_host::executor::Handle;
 use atex_host::executor::spec::{
-    Dialect, Framework, Limits, MachineSpec, Order, Packages, Report, ResultRule, RunOrder, RunReport, Site,
+    Dialect, Framework, Layer, Limits, MachineSpec, Order, Packages, Report, ResultRule, RunOrder, RunReport, Site,
     TestEnvironment, TestSpec,
 };
 use atex_plugin_api::model::Transport;
@@ -42,7 +42,7 @@ pub fn spec(transport: Transport) -> MachineSpec {
 
 pub fn site(tree: &Path) -> Site {
     Site {
-        tree: tree.to_path_buf(),
+        layers: vec![Layer { from: tree.to_path_buf(), to: String::new() }],
         uploads: vec![],
         environment: vec![],
         prepare: vec![],

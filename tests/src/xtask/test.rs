@@ -18,18 +18,20 @@ pub(super) fn test(all: bool) -> Result<()> {
     headline("documentation");
     step(&["doc", "--workspace", "--no-deps", "--quiet"], &[("RUSTDOCFLAGS", "-D warnings")])?;
     headline("build");
-    build::build(Profile::Dev)?;
+    let built = build::build(Profile::Dev)?;
+    let built = built.directory.to_string_lossy();
     headline("tests");
     let tier = if all { "1" } else { "" };
+    let env = [("ATEX_TEST_ALL", tier), (build::BUILT, &*built)];
     if in_path("cargo-nextest") {
         step(
             &["nextest", "run", "--workspace", "--no-fail-fast", "--status-level=slow"],
-            &[("ATEX_TEST_ALL", tier)],
+            &env,
         )?;
     } else {
         step(
             &["test", "--workspace", "--quiet", "--no-fail-fast", "--lib", "--bins", "--tests"],
-            &[("ATEX_TEST_ALL", tier)],
+            &env,
         )?;
     }
     headline("examples in the documentation");

@@ -498,14 +498,19 @@ provisioners:
   c: {use: acme, region: '${GONE}'}
 ";
     let fixture = Fixture::named(yaml).variable("A", "hunter3").variable("GONE", "gone");
-    let records: Vec<_> = fixture.plan().pools.iter().map(super::super::PoolRecord::of).collect();
+    let record = |pool: &Pool| (pool.provisioner.written().clone(), pool.provisioner.stored_place());
+    let records: Vec<_> = fixture.plan().pools.iter().map(record).collect();
     let stored = serde_json::to_string(&records).unwrap();
     assert!(!stored.contains("hunter"), "{stored}");
-    let records: Vec<super::super::PoolRecord> = serde_json::from_str(&stored).unwrap();
+    let records: Vec<(serde_json::Map<String, Value>, Option<super::super::StoredPlace>)> =
+        serde_json::from_str(&stored).unwrap();
     let mut around = fixture.around();
     around.variables.remove("GONE");
-    let mut secrets = Secrets::default();
-    let mut again = |index: usize| records[index].resolve(&around, &mut secrets);
+    let secrets = Secrets::default();
+    let again = |index: usize| {
+        let (written, place) = &records[index];
+        PluginUse::again("acme", "name", FilePath::new("/"), written, place.as_ref(), &around, &secrets)
+    };
     assert_eq!(again(0).unwrap().expose()["key"], "hunter3");
     assert_eq!(again(1).unwrap().expose()["token"], "hunter2");
     assert!(
@@ -527,7 +532,7 @@ reporters: [{use: web, pin: hunter3}]
     let fixture = Fixture::named(yaml)
         .variable("PASS", "hunter4")
         .with(|options| options.policy = specs(&["order", "order,pin=hunter5"]));
-    let plan = fixture.plan().conceal(|kind, name| match (kind, name) {
+    let plan = fixture.plan().with_schemas(|kind, name| match (kind, name) {
         (Kind::Provisioner, "acme") => Some(json!({"properties": {"pins": {"items": {"x-secret": true}}}})),
         (Kind::Reporter, "web") | (Kind::Policy, "order") => {
             Some(json!({"properties": {"pin": {"x-secret": true}}}))
@@ -541,6 +546,21 @@ reporters: [{use: web, pin: hunter3}]
     let stored = serde_json::to_string(&plan.origin).unwrap().replace("hunter2x", "");
     assert!(!stored.contains("hunter"), "{stored}");
     assert!(!format!("{plan:?}").replace("hunter2x", "").contains("hunter"));
+}
+
+#[test]
+fn paths_that_a_schema_marks_start_where_the_entry_stands() {
+    let yaml = "reporters: [{use: web, path: old/x, files: [/a, ./b], other: c}]";
+    let fixture = Fixture::named(yaml).with(|options| options.reporter = specs(&["web,path=x"]));
+    let schema = json!({"properties": {"path": {"x-path": true}, "files": {"items": {"x-path": true}}}});
+    let plan = fixture.plan().with_schemas(|_, _| Some(schema.clone()));
+    let resolved = Value::Object(plan.reporters[0].plugin.expose().clone());
+    assert_eq!(
+        resolved,
+        json!({"path": fixture.path("tree/old/x"), "files": ["/a", fixture.path("tree/b")], "other": "c"})
+    );
+    assert_eq!(plan.reporters[0].plugin.written()["path"], "old/x");
+    assert_eq!(plan.reporters[1].plugin.expose()["path"], json!(fixture.path("x")));
 }
 
 #[test]

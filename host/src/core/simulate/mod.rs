@@ -86,6 +86,10 @@ pub trait Observer {
     fn event(&mut self, _now: Ms, _event: &Event) {}
     /// The coordinator wants something done.
     fn action(&mut self, _now: Ms, _action: &Action) {}
+    /// Something that happens beside all else, after the event before.
+    fn intrude(&mut self) -> Option<Event> {
+        None
+    }
     /// When an answer arrives: after these delays, so never, once or twice.
     fn deliveries(&mut self, _answer: &Event) -> [Option<Ms>; 2] {
         [Some(0), None]
@@ -277,6 +281,7 @@ impl Simulation<'_> {
                 self.observer.action(self.now, &action);
                 self.act(action);
             }
+            self.local.extend(self.observer.intrude());
         }
         self.out.makespan = self.now;
         self.out.decisions = self.coordinator.decisions();

@@ -1,5 +1,8 @@
 //! The coordinator as a whole, in virtual time.
 
+mod faults;
+mod figures;
 mod promises;
+mod scripted;
 mod watch;
 mod whole;

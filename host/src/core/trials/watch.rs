@@ -204,7 +204,11 @@ impl Observer for Watch<'_> {
                     }
                 }
             }
-            Event::Finished { execution, .. } | Event::Cancelled { execution } => self.over(*execution),
+            Event::Finished { execution, .. }
+            | Event::Cancelled { execution }
+            | Event::RunLost { execution } => {
+                self.over(*execution);
+            }
             Event::Stop { .. } => self.stopped = true,
             _ => {}
         }

@@ -5,6 +5,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::*;
+use crate::executor::artifacts::verify;
 use crate::executor::control::{Event, Parser};
 
 /// One execution: what came over the channel and into the log, how it ended; and what was left of it.
@@ -64,7 +65,9 @@ impl Case {
     fn end(self, ended: &Ended) -> Done {
         let recorded = self.recorder.finish(ended).unwrap();
         let place = self.base.path().join("p/t/=1");
-        assert_eq!(recorded.published.directory, place);
+        let published = &recorded.published;
+        assert_eq!(published.directory, place);
+        assert!(verify(&place, published.bytes, &published.digest).unwrap());
         let text = fs::read_to_string(place.join("results")).unwrap();
         assert!(text.ends_with('\n'));
         let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

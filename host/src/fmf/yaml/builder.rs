@@ -33,7 +33,7 @@ struct Done {
 /// The key that a mapping is waiting for the value of.
 #[derive(Debug)]
 enum Key {
-    Value(Value),
+    Value(Value, Mark),
     /// `<<`
     Merge,
 }
@@ -233,9 +233,9 @@ impl<'a> Builder<'a> {
                 frame.items.push(value);
             }
             Shape::Map | Shape::Set => match frame.key.take() {
-                None => frame.key = Some(Key::Value(as_key(done.value, at)?)),
+                None => frame.key = Some(Key::Value(as_key(done.value, at)?, at)),
                 Some(Key::Merge) => frame.merge(&done.value, at)?,
-                Some(Key::Value(key)) => frame.insert(key, done.value, at),
+                Some(Key::Value(key, at)) => frame.insert(key, done.value, at),
             },
         }
         Ok(())

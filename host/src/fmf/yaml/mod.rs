@@ -14,6 +14,7 @@
 mod builder;
 mod scalar;
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -90,6 +91,41 @@ pub fn parse(text: &str) -> Result<Value, Error> {
 pub(crate) fn parse_with(text: &str, common: &mut Common) -> Result<Value, Error> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     check_characters(text)?;
+    let mut joined = Cow::Borrowed(text);
+    let mut read = 0;
+    loop {
+        match parse_events(&joined, common) {
+            Err(error) if error.problem == BAD_ESCAPE && read < MAX_READ_AGAIN => {
+                read += joined.len();
+                joined = Cow::Owned(join_surrogates(&joined, &error).ok_or(error)?);
+            }
+            result => return result,
+        }
+    }
+}
+
+/// What the parser says of an escaped surrogate.
+const BAD_ESCAPE: &str = "found invalid Unicode character escape code";
+
+/// Bytes of a document that may be read again for the sake of its surrogates.
+const MAX_READ_AGAIN: usize = 64 << 20;
+
+/// The text with the pair of escaped surrogates at the error's place as the character it stands for. JSON writes
+/// characters outside the basic plane like this.
+fn join_surrogates(text: &str, error: &Error) -> Option<String> {
+    let start: usize = text.split_inclusive('\n').take(error.line - 1).map(str::len).sum();
+    let column = text[start..].char_indices().nth(error.column - 1)?.0;
+    let at = start + column;
+    let unit = |at: usize| -> Option<u16> {
+        let digits = text.get(at.checked_sub(2)?..at + 4)?.strip_prefix("\\u")?;
+        u16::from_str_radix(digits, 16).ok()
+    };
+    let pair = [unit(at)?, unit(at + 6)?];
+    let character = char::decode_utf16(pair).next()?.ok()?;
+    (character.len_utf16() == 2).then(|| format!("{}{character}{}", &text[..at - 2], &text[at + 10..]))
+}
+
+fn parse_events(text: &str, common: &mut Common) -> Result<Value, Error> {
     let mut bytes = text.as_bytes();
     let mut parser = Parser::new();
     parser.set_input_string(&mut bytes);
@@ -141,4 +177,75 @@ fn check_characters(text: &str) -> Result<(), Error> {
         column: text[line_start..at].chars().count() + 1,
         problem: format!("the character {} is not allowed", character.escape_unicode()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fmf::value::Keys;
+
+    fn typed(text: &str) -> String {
+        let mut typed = String::new();
+        parse(text).unwrap().write_typed(&mut typed, Keys::AsIs);
+        typed
+    }
+
+    #[test]
+    fn errors_say_where() {
+        for (text, place, problem) in [
+            ("a: 1\nb: 2\na: 3\n", (3, 1), "the key 'a' comes twice"),
+            ("a: 1\n'b': *nope\n", (2, 6), "no anchor `nope`"),
+            ("a: 1\n---\nb: 2\n", (2, 1), "a second document"),
+            ("a: \u{1}\n", (1, 4), "\\u{1}"),
+            ("a:\n  - !odd x\n", (2, 5), "`!odd`"),
+            ("a: {b: [1, 2}\n", (1, 13), "expected"),
+            ("<<: 5\n", (1, 5), "takes a mapping"),
+            ("<<: {a: 1}\n<<: {b: 1}\n", (2, 1), "a second merge key"),
+            ("a: 2024-02-30\n", (1, 4), "calendar"),
+            ("? {a: b}\n: 1\n", (1, 8), "cannot be a key"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert_eq!((error.line, error.column), place, "{text:?}: {error}");
+            assert!(error.problem.contains(problem), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn merge_keys_come_first_and_give_way() {
+        assert_eq!(
+            typed("b: &b {x: 1, y: 1}\nc: {w: 3, x: 9, <<: *b}\n").split_once("\"c\"").unwrap().1,
+            r#": {"x": 9, "y": 1, "w": 3}}"#
+        );
+        assert_eq!(typed("<<: [{a: 1, b: 1}, {b: 2, c: 2}]\n"), r#"{"b": 1, "c": 2, "a": 1}"#);
+        // Without anything merged it is as if it was not there.
+        assert_eq!(typed("<<: {}\na: 1\n"), r#"{"a": 1}"#);
+    }
+
+    #[test]
+    fn version_of_a_document_decides() {
+        assert_eq!(typed("[yes, 017, 1:30]"), r#"["yes", 17, "1:30"]"#);
+        assert_eq!(typed("%YAML 1.1\n---\n[yes, 017, 1:30, 1:30.5]"), "[true, 15, 90, 90.5]");
+    }
+
+    #[test]
+    fn surrogates_are_joined_in_double_quotes_only() {
+        assert_eq!(
+            parse(r#"["\ud83d\ude00é\uD83D\uDE00", '\ud83d\ude00', x]"#).unwrap().to_string(),
+            r"['😀é😀', '\\ud83d\\ude00', 'x']"
+        );
+        for text in [r#""\ud83d""#, r#""\ud83d\u0041""#, r#""\ude00\ud83d""#, r#""\ud8"#] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn long_integers_are_limited() {
+        assert!(parse(&"9".repeat(4300)).is_ok());
+        assert!(parse(&"9".repeat(4301)).unwrap_err().problem.contains("4300 digits"));
+    }
+
+    #[test]
+    fn a_second_is_carried() {
+        assert_eq!(typed("2024-12-31 23:59:59.9999999"), r#"{"$datetime": "2025-01-01T00:00:00"}"#);
+    }
 }

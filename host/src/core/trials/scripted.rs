@@ -1,0 +1,512 @@
+//! Small scenes, event by event: each shows one rule.
+
+use std::sync::Arc;
+
+use atex_plugin_api::model::Facts;
+use atex_plugin_api::policy::WHOLE_MACHINE;
+use atex_plugin_api::policy::Wants;
+
+use crate::core::config::{Config, Past, Platform, Pool, Resume, Served, Shape, TestPlan};
+use crate::core::coordinator::Coordinator;
+use crate::core::event::{
+    Action, Command, Event, ExecutionId, LeaseId, Ms, Outcome, Refusal, Shutdown, TestId, Trouble,
+};
+use crate::core::verdict::{Cause, Verdict};
+
+/// A coordinator, driven by hand.
+struct Drive {
+    coordinator: Coordinator,
+    now: Ms,
+}
+
+fn plan(expected: Ms) -> TestPlan {
+    TestPlan { platform: 0, claim: 1, limit: 300_000, expected, past: Past::FRESH }
+}
+
+fn config(machines: u32) -> Config {
+    Config::simple(machines, Shape::default())
+}
+
+impl Drive {
+    fn new(config: Config, tests: &[TestPlan]) -> (Self, Vec<Action>) {
+        let coordinator = Coordinator::new(config, tests).unwrap();
+        let mut drive = Self { coordinator, now: 0 };
+        let actions = drive.tell(Event::Tick);
+        (drive, actions)
+    }
+
+    fn tell(&mut self, event: Event) -> Vec<Action> {
+        let mut actions = vec![];
+        self.coordinator.step(self.now, event, &mut actions);
+        actions.retain(|action| !matches!(action, Action::Note { .. } | Action::Kind { .. }));
+        actions
+    }
+
+    /// Lets time pass to the next deadline.
+    fn wait(&mut self) -> Vec<Action> {
+        self.now = self.coordinator.next_deadline().expect("a deadline");
+        self.tell(Event::Tick)
+    }
+
+    /// A reservation succeeds, and the machine is set up at once.
+    fn up(&mut self, lease: LeaseId) -> Vec<Action> {
+        self.up_until(lease, None)
+    }
+
+    fn up_until(&mut self, lease: LeaseId, expires: Option<Ms>) -> Vec<Action> {
+        let mut actions = self.tell(Event::Reserved { lease, expires });
+        actions.extend(self.tell(Event::SetUp { lease, setup: 1 }));
+        actions
+    }
+
+    fn end(&mut self, execution: ExecutionId, outcome: Outcome) -> Vec<Action> {
+        let status: Arc<str> = if outcome == Outcome::Passed { "pass".into() } else { "fail".into() };
+        self.tell(Event::Finished { execution, outcome, exit: 0, status })
+    }
+}
+
+fn reserved(actions: &[Action]) -> Vec<LeaseId> {
+    let lease =
+        |action: &Action| if let Action::Reserve { lease, .. } = action { Some(*lease) } else { None };
+    actions.iter().filter_map(lease).collect()
+}
+
+fn runs(actions: &[Action]) -> Vec<(LeaseId, TestId, ExecutionId)> {
+    let run = |action: &Action| match action {
+        Action::Run { lease, test, execution, .. } => Some((*lease, *test, *execution)),
+        _ => None,
+    };
+    actions.iter().filter_map(run).collect()
+}
+
+fn verdicts(actions: &[Action]) -> Vec<(TestId, Verdict)> {
+    let verdict = |action: &Action| match action {
+        Action::Verdict { test, verdict } => Some((*test, verdict.clone())),
+        _ => None,
+    };
+    actions.iter().filter_map(verdict).collect()
+}
+
+fn released(actions: &[Action]) -> Vec<LeaseId> {
+    let lease =
+        |action: &Action| if let Action::Release { lease, .. } = action { Some(*lease) } else { None };
+    actions.iter().filter_map(lease).collect()
+}
+
+fn aborted(actions: &[Action]) -> Vec<LeaseId> {
+    let lease = |action: &Action| if let Action::Abort { lease } = action { Some(*lease) } else { None };
+    actions.iter().filter_map(lease).collect()
+}
+
+fn troubles(actions: &[Action]) -> Vec<Trouble> {
+    let trouble = |action: &Action| if let Action::Trouble(trouble) = action { Some(*trouble) } else { None };
+    actions.iter().filter_map(trouble).collect()
+}
+
+fn is_done(actions: &[Action]) -> bool {
+    actions.iter().any(|action| matches!(action, Action::Done { .. }))
+}
+
+#[test]
+fn the_usual_life_of_a_machine() {
+    let (mut drive, actions) = Drive::new(config(1), &[plan(0), plan(0)]);
+    assert_eq!(reserved(&actions), [0]);
+    assert_eq!(runs(&drive.up(0)), [(0, 0, 0)]);
+    let actions = drive.end(0, Outcome::Passed);
+    assert_eq!(verdicts(&actions).len(), 1);
+    assert_eq!(runs(&actions), [(0, 1, 1)]);
+    let actions = drive.end(1, Outcome::Failed);
+    assert_eq!(released(&actions), [0]);
+    assert!(!is_done(&actions));
+    assert!(is_done(&drive.tell(Event::Released { lease: 0 })));
+    assert!(drive.tell(Event::Tick).is_empty(), "something after the end");
+}
+
+#[test]
+fn without_tests_it_ends_at_once() {
+    let (_, actions) = Drive::new(config(1), &[]);
+    assert!(is_done(&actions) && actions.len() == 1);
+}
+
+#[test]
+fn an_overdue_reservation_is_aborted_then_in_doubt_and_keeps_its_place() {
+    let (mut drive, _) = Drive::new(config(1), &[plan(0)]);
+    let actions = drive.wait();
+    assert_eq!((aborted(&actions), reserved(&actions)), (vec![0], vec![]));
+    let mut actions = drive.wait();
+    while !actions.iter().any(|action| matches!(action, Action::Confirm { lease: 0 })) {
+        assert!(reserved(&actions).is_empty(), "the place may still be taken");
+        actions = drive.wait();
+    }
+    assert_eq!(troubles(&actions), [Trouble::LeaseUncertain { lease: 0 }]);
+    assert_eq!(reserved(&drive.tell(Event::Absent { lease: 0 })), [1]);
+}
+
+#[test]
+fn without_confirmation_there_is_no_machine() {
+    let (mut drive, _) = Drive::new(config(1), &[plan(0)]);
+    let mut actions = vec![];
+    for _ in 0..10 {
+        if is_done(&actions) {
+            break;
+        }
+        actions.extend(drive.wait());
+    }
+    assert_eq!(verdicts(&actions), [(0, Verdict::NotRun(Cause::NoMachine))]);
+    assert!(matches!(actions.last(), Some(Action::Done { uncertain: 1 })));
+}
+
+#[test]
+fn a_machine_that_comes_after_all_is_given_back() {
+    let (mut drive, _) = Drive::new(config(1), &[plan(0)]);
+    assert_eq!(aborted(&drive.wait()), [0]);
+    drive.tell(Event::ReserveFailed { lease: 0, refusal: Refusal::Failed, certain: true });
+    let actions = drive.tell(Event::Reserved { lease: 0, expires: None });
+    assert_eq!(released(&actions), [0]);
+    assert!(released(&drive.tell(Event::Reserved { lease: 0, expires: None })).is_empty());
+    drive.tell(Event::Released { lease: 0 });
+    assert!(released(&drive.tell(Event::Reserved { lease: 0, expires: None })).is_empty());
+}
+
+#[test]
+fn a_pool_that_refuses_for_good_is_given_up_at_once() {
+    let (mut drive, _) = Drive::new(config(1), &[plan(0)]);
+    let actions = drive.tell(Event::ReserveFailed { lease: 0, refusal: Refusal::Final, certain: true });
+    assert_eq!(troubles(&actions), [Trouble::PoolGivenUp { pool: 0 }]);
+    assert_eq!(verdicts(&actions), [(0, Verdict::NotRun(Cause::NoMachine))]);
+    assert!(is_done(&actions));
+}
+
+#[test]
+fn failures_are_tried_again_with_growing_pauses_up_to_the_limit() {
+    let (mut drive, _) = Drive::new(config(1), &[plan(0)]);
+    let (mut lease, mut pauses, mut actions) = (0, vec![], vec![]);
+    while !is_done(&actions) {
+        let asked = drive.now;
+        drive.now += 1;
+        actions = drive.tell(Event::ReserveFailed { lease, refusal: Refusal::Failed, certain: true });
+        while !is_done(&actions) && reserved(&actions).is_empty() {
+            actions = drive.wait();
+        }
+        lease += 1;
+        pauses.push(drive.now - asked);
+    }
+    assert_eq!(pauses.len(), 11, "{pauses:?}");
+    assert!(pauses[8] > 8 * pauses[0] && pauses.iter().all(|&pause| pause < 1_000_000), "{pauses:?}");
+}
+
+#[test]
+fn a_busy_pool_is_asked_for_as_long_as_a_reservation_may_take() {
+    let mut busy = config(1);
+    busy.pools[0].reserve_time = 3_600_000;
+    let (mut drive, mut actions) = Drive::new(busy, &[plan(0)]);
+    let mut tries = 0;
+    while !is_done(&actions) {
+        if let Some(&lease) = reserved(&actions).first() {
+            tries += 1;
+            actions = drive.tell(Event::ReserveFailed { lease, refusal: Refusal::Busy, certain: true });
+        } else {
+            actions = drive.wait();
+        }
+    }
+    assert!(tries > 5 && drive.now > 3_600_000 && drive.now < 5_000_000, "{tries} tries in {} ms", drive.now);
+}
+
+#[test]
+fn set_ups_that_fail_in_a_row_give_the_platform_up() {
+    let (mut drive, mut actions) = Drive::new(config(1), &[plan(0)]);
+    let mut machines = 0;
+    while let Some(&lease) = reserved(&actions).first() {
+        machines += 1;
+        drive.tell(Event::Reserved { lease, expires: None });
+        assert_eq!(released(&drive.tell(Event::SetupFailed { lease, setup: 1 })), [lease]);
+        actions = drive.tell(Event::Released { lease });
+    }
+    assert_eq!(machines, 11);
+    assert!(is_done(&actions));
+}
+
+#[test]
+fn a_lost_machine_costs_no_rerun_up_to_the_limit() {
+    let (mut drive, mut actions) = Drive::new(config(1), &[plan(0)]);
+    for lost in 0..3u8 {
+        let lease = reserved(&actions)[0];
+        assert_eq!(runs(&drive.up(lease)), [(lease, 0, u64::from(lost))]);
+        actions = drive.tell(Event::Lost { lease });
+        assert_eq!(released(&actions), [lease]);
+        let ended = verdicts(&actions);
+        actions = drive.tell(Event::Released { lease });
+        assert_eq!(ended.len(), usize::from(lost == 2));
+        assert!(ended.iter().all(|(_, verdict)| *verdict == Verdict::NotRun(Cause::MachineLost)));
+    }
+    assert!(is_done(&actions));
+}
+
+#[test]
+fn a_silent_machine_is_taken_for_dead() {
+    let (mut drive, _) = Drive::new(config(1), &[plan(0)]);
+    drive.up(0);
+    drive.tell(Event::Extended { execution: 0, until: Some(1_000_000) });
+    let actions = drive.wait();
+    assert!(released(&actions).is_empty(), "its limit had been extended");
+    let actions = drive.wait();
+    assert_eq!((troubles(&actions), drive.now), (vec![Trouble::MachineSilent { lease: 0 }], 1_120_000));
+    assert_eq!(released(&actions), [0]);
+}
+
+#[test]
+fn nothing_is_started_that_cannot_end_in_time() {
+    let mut short = config(1);
+    short.pools[0].renews = true;
+    short.limits.renew_lead = 0;
+    let (mut drive, _) = Drive::new(short, &[plan(0), plan(0)]);
+    assert_eq!(runs(&drive.up_until(0, Some(400_000))), [(0, 0, 0)]);
+    drive.now = 200_000;
+    let actions = drive.end(0, Outcome::Passed);
+    assert!(runs(&actions).is_empty());
+    assert!(actions.iter().any(|action| matches!(action, Action::Renew { lease: 0 })));
+    // Not longer: another machine is asked for.
+    let actions = drive.tell(Event::RenewFailed { lease: 0 });
+    assert_eq!((runs(&actions), released(&actions)), (vec![], vec![0]));
+    assert_eq!(reserved(&drive.tell(Event::Released { lease: 0 })), [1]);
+    // A fresh one with too little time: no other would do better.
+    assert!(runs(&drive.up_until(1, Some(250_000))).is_empty());
+    assert!(runs(&drive.tell(Event::Renewed { lease: 1, expires: Some(260_000) })).is_empty());
+    assert_eq!(runs(&drive.tell(Event::RenewFailed { lease: 1 })), [(1, 1, 1)]);
+}
+
+#[test]
+fn a_lease_is_renewed_before_it_expires() {
+    let mut short = config(1);
+    short.pools[0].renews = true;
+    short.limits.renew_lead = 50_000;
+    let (mut drive, _) = Drive::new(short, &[plan(0)]);
+    drive.up_until(0, Some(310_000));
+    let actions = drive.wait();
+    assert!(matches!(actions[..], [Action::Renew { lease: 0 }]) && drive.now == 260_000, "{actions:?}");
+}
+
+#[test]
+fn a_machine_runs_empty_for_a_wide_test_and_only_one_does() {
+    let mut slots = config(2);
+    slots.pools[0].slots = 2;
+    // The wide one comes third; behind it there is no end of narrow ones.
+    let mut tests = vec![plan(0); 40];
+    tests[3].claim = WHOLE_MACHINE;
+    let (mut drive, _) = Drive::new(slots, &tests);
+    assert_eq!(runs(&drive.up(0)).len(), 2);
+    assert_eq!(runs(&drive.up(1)).len(), 1, "one slot is kept for the wide test");
+    // The other machine goes on.
+    assert_eq!(runs(&drive.end(0, Outcome::Passed)), [(0, 4, 3)]);
+    let actions = drive.end(2, Outcome::Passed);
+    assert_eq!(runs(&actions), [(1, 3, 4)], "the machine is empty now");
+}
+
+#[test]
+fn an_idle_machine_is_handed_over_to_a_platform_of_its_flavour_only() {
+    let two = |flavour| {
+        let mut two = config(1);
+        two.platforms = vec![Platform { chain: 0 }; 2];
+        two.pools[0].serves = vec![Served { platform: 0, flavour: 0 }, Served { platform: 1, flavour }];
+        let other = TestPlan { platform: 1, ..plan(0) };
+        let (mut drive, _) = Drive::new(two, &[plan(0), other]);
+        drive.up(0);
+        drive.end(0, Outcome::Passed)
+    };
+    let actions = two(0);
+    let handed = |action: &Action| matches!(action, Action::Setup { lease: 0, platform: 1, setup: 2 });
+    assert!(actions.iter().any(handed) && released(&actions).is_empty(), "{actions:?}");
+    assert_eq!(released(&two(1)), [0]);
+}
+
+#[test]
+fn no_more_machines_than_the_work_left_is_worth() {
+    // A hundred tests of a second each; a machine takes ten minutes to come up.
+    let mut slow = config(100);
+    slow.pools[0].startup = 600_000;
+    let (_, actions) = Drive::new(slow.clone(), &[plan(1_000); 100]);
+    assert_eq!(reserved(&actions).len(), 1);
+    let (_, actions) = Drive::new(slow, &[plan(600_000); 100]);
+    assert_eq!(reserved(&actions).len(), 100);
+}
+
+#[test]
+fn reservations_that_are_not_needed_any_more_are_aborted() {
+    let (mut drive, actions) = Drive::new(config(3), &[plan(1_000); 3]);
+    assert_eq!(reserved(&actions), [0, 1, 2]);
+    drive.up(0);
+    assert_eq!(aborted(&drive.end(0, Outcome::Passed)), [2]);
+    assert_eq!(aborted(&drive.end(1, Outcome::Passed)), [1]);
+}
+
+#[test]
+fn a_machine_on_which_everything_fails_is_put_aside() {
+    let mut strict = config(2);
+    strict.limits.fails_in_a_row = 3;
+    let (mut drive, _) = Drive::new(strict, &[plan(0); 20]);
+    drive.up(0);
+    drive.up(1);
+    for round in 0..3 {
+        let bad = drive.end(2 * round, Outcome::Failed);
+        let put_aside = troubles(&bad) == [Trouble::MachinePutAside { lease: 0 }];
+        assert_eq!((put_aside, released(&bad).len()), (round == 2, usize::from(round == 2)), "round {round}");
+        drive.end(2 * round + 1, Outcome::Passed);
+    }
+}
+
+#[test]
+fn a_first_signal_collects_a_second_does_not_wait_a_third_leaves() {
+    let (mut drive, _) = Drive::new(config(3), &[plan(0); 5]);
+    drive.up(0);
+    drive.up(1);
+    let actions = drive.tell(Event::Stop { level: Shutdown::Finish, signal: 2 });
+    assert_eq!(verdicts(&actions).len(), 3, "what waits gets its verdict");
+    assert_eq!((aborted(&actions), released(&actions)), (vec![2], vec![]));
+    let cancels = actions.iter().filter(|action| matches!(action, Action::Cancel { .. })).count();
+    assert_eq!(cancels, 2);
+    let actions = drive.tell(Event::Cancelled { execution: 0 });
+    assert_eq!(verdicts(&actions), [(0, Verdict::NotRun(Cause::Signal { signal: 2 }))]);
+    assert_eq!(released(&actions), [0]);
+    let actions = drive.tell(Event::Stop { level: Shutdown::Release, signal: 15 });
+    assert_eq!((verdicts(&actions).len(), released(&actions)), (1, vec![1]));
+    assert!(!is_done(&actions));
+    let actions = drive.tell(Event::Stop { level: Shutdown::Leave, signal: 15 });
+    assert!(matches!(actions[..], [Action::Done { uncertain: 3 }]), "{actions:?}");
+}
+
+#[test]
+fn a_test_that_ended_before_it_was_cancelled_keeps_its_result() {
+    let (mut drive, _) = Drive::new(config(1), &[plan(0)]);
+    drive.up(0);
+    drive.tell(Event::Stop { level: Shutdown::Finish, signal: 2 });
+    let actions = drive.end(0, Outcome::Passed);
+    assert!(verdicts(&actions)[0].1.passed());
+    assert_eq!(released(&actions), [0]);
+}
+
+#[test]
+fn enough_failures_drain_the_run() {
+    let mut strict = config(2);
+    strict.max_fail = Some(1);
+    let (mut drive, _) = Drive::new(strict, &[plan(0); 4]);
+    drive.up(0);
+    drive.up(1);
+    let actions = drive.end(0, Outcome::Failed);
+    let causes: Vec<_> =
+        verdicts(&actions).iter().filter_map(|(_, verdict)| verdict.cause().cloned()).collect();
+    assert_eq!(causes, [Cause::MaxFail, Cause::MaxFail]);
+    assert!(!actions.iter().any(|action| matches!(action, Action::Cancel { .. })), "what runs may finish");
+    assert!(verdicts(&drive.end(1, Outcome::Passed))[0].1.passed());
+}
+
+fn asking() -> Config {
+    let mut wants = Wants::default();
+    (wants.rank, wants.prefer, wants.judge) = (true, true, true);
+    Config::simple(1, Shape { wants: vec![wants] })
+}
+
+#[test]
+fn policies_that_do_not_answer_cost_their_opinion_only() {
+    let (mut drive, _) = Drive::new(asking(), &[plan(0); 3]);
+    let actions = drive.up(0);
+    assert!(actions.iter().any(|action| matches!(action, Action::Rank { .. })));
+    assert!(runs(&actions).is_empty());
+    let actions = drive.wait();
+    assert_eq!((troubles(&actions), drive.now), (vec![Trouble::PoliciesSilent { chain: 0 }], 5_000));
+    assert_eq!(runs(&actions), [(0, 0, 0)], "in the host's own order");
+    // They are not asked again as long as they are silent.
+    let actions = drive.end(0, Outcome::Failed);
+    assert_eq!(runs(&actions), [(0, 1, 1)]);
+    // A late answer shows that they are back.
+    drive.tell(Event::Preferred { lease: 0, ask: 1, wishes: vec![] });
+    let actions = drive.end(1, Outcome::Passed);
+    assert!(matches!(actions[..], [Action::Judge { execution: 1, .. }]), "{actions:?}");
+}
+
+#[test]
+fn kinds_that_rank_alike_share_a_queue_until_they_do_not() {
+    let mut wants = Wants::default();
+    (wants.rank, wants.facts) = (true, vec!["model".into()]);
+    let mut two = Config::simple(2, Shape { wants: vec![wants] });
+    two.limits.lost_machine_reruns = 9;
+    let (mut drive, _) = Drive::new(two, &[plan(0); 4]);
+    let mut ask_of = |drive: &mut Drive, lease: LeaseId, model: &str| {
+        drive.tell(Event::Reserved { lease, expires: None });
+        let facts = Arc::new(Facts::from([("model".to_owned(), model.to_owned())]));
+        let actions = drive.tell(Event::Identified { lease, facts });
+        let Some(Action::Rank { ask, tests, kinds, .. }) = actions.first() else { panic!("{actions:?}") };
+        assert_eq!(kinds.len(), 1);
+        let ranks = vec![Default::default(); tests.len()];
+        drive.tell(Event::Ranked { ask: *ask, ranks, differ: vec![] });
+        drive.tell(Event::SetUp { lease, setup: 1 })
+    };
+    assert_eq!(runs(&ask_of(&mut drive, 0, "a")).len(), 1);
+    assert_eq!(runs(&ask_of(&mut drive, 1, "b")).len(), 1);
+    // Now both kinds are asked about at once, and differ.
+    let actions = drive.tell(Event::RunLost { execution: 0 });
+    let Some(Action::Rank { ask, kinds, .. }) =
+        actions.iter().find(|action| matches!(action, Action::Rank { .. }))
+    else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(kinds[..], [0, 1]);
+    let actions = drive.tell(Event::Ranked { ask: *ask, ranks: vec![Default::default()], differ: vec![1] });
+    let Some(Action::Rank { kinds, tests, .. }) = actions.first() else { panic!("{actions:?}") };
+    assert_eq!((kinds[..].to_vec(), tests.len()), (vec![1], 3));
+}
+
+#[test]
+fn a_policy_has_one_wake_up() {
+    let mut wants = Wants::default();
+    wants.notes = true;
+    let (mut drive, _) = Drive::new(Config::simple(1, Shape { wants: vec![wants] }), &[plan(0)]);
+    for at in [9_000, 5_000, 7_000] {
+        drive.tell(Event::Commands { chain: 0, commands: vec![(0, Command::WakeAt(at))] });
+    }
+    let mut woken = vec![];
+    while drive.now < 20_000 {
+        drive.now = drive.coordinator.next_deadline().unwrap();
+        let mut actions = vec![];
+        drive.coordinator.step(drive.now, Event::Tick, &mut actions);
+        woken.extend(actions.iter().any(|action| matches!(action, Action::Note { .. })).then_some(drive.now));
+    }
+    assert_eq!(woken, [7_000]);
+}
+
+#[test]
+fn a_resumed_run_goes_on_counting() {
+    let mut resumed = config(2);
+    resumed.resume = Resume { first_lease: 40, first_execution: 90, failed: 0 };
+    let done = TestPlan { past: Past::Done, ..plan(0) };
+    let again = TestPlan { past: Past::Open { attempt: 1, last_machine: 3 }, ..plan(0) };
+    let (mut drive, actions) = Drive::new(resumed, &[done, again]);
+    assert_eq!(reserved(&actions), [40]);
+    let actions = drive.up(40);
+    let run = actions.iter().find(|action| matches!(action, Action::Run { .. }));
+    assert!(matches!(run, Some(Action::Run { execution: 90, test: 1, attempt: 1, .. })), "{run:?}");
+    drive.end(90, Outcome::Passed);
+    assert!(is_done(&drive.tell(Event::Released { lease: 40 })));
+}
+
+#[test]
+fn what_does_not_fit_together_is_refused() {
+    let no_slots = {
+        let mut no_slots = config(1);
+        no_slots.pools[0].slots = 0;
+        no_slots
+    };
+    let unknown = {
+        let mut unknown = config(1);
+        unknown.pools.push(Pool::new(1, 2));
+        unknown
+    };
+    let other = TestPlan { platform: 1, ..plan(0) };
+    let mut two = config(1);
+    two.platforms.push(Platform { chain: 0 });
+    assert!(Coordinator::new(no_slots, &[]).is_err());
+    assert!(Coordinator::new(unknown, &[]).is_err());
+    assert!(Coordinator::new(config(1), &[other]).is_err());
+    assert!(Coordinator::new(two.clone(), &[plan(0), other, plan(0)]).is_err());
+    two.platforms[1].chain = 7;
+    assert!(Coordinator::new(two, &[plan(0), other]).is_err());
+}

@@ -1,0 +1,176 @@
+//! A plugin that does one thing wrong costs its own work only: the run ends, every test has its verdict, the plugin is named.
+//!
+//! Each case is one run of two tests. A provisioner's case has a good pool beside the faulty one.
+
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use atex_tests::e2e::{Finished, Place};
+
+const TREE: [(&str, &str); 2] = [("a.fmf", "test: 'true'\n"), ("b.fmf", "test: 'true'\ntag: [x]\n")];
+/// At a time: most of them wait for something.
+const PARALLEL: usize = 8;
+
+/// One run: what goes wrong in which method, and the exit statuses that are right.
+struct Case {
+    fault: &'static str,
+    method: &'static str,
+    statuses: &'static [i32],
+    /// Whether the plugin has to be named in the log.
+    named: bool,
+}
+
+fn cases(methods: &[(&'static str, &'static [&'static str], &'static [i32], bool)]) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for &(method, faults, statuses, named) in methods {
+        cases.extend(faults.iter().map(|&fault| Case { fault, method, statuses, named }));
+    }
+    cases
+}
+
+/// Runs all cases, several at a time, and tells everything that is wrong.
+fn check(cases: &[Case], config: impl Fn(&Case) -> String + Sync) {
+    let next = AtomicUsize::new(0);
+    let wrong = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..PARALLEL.min(cases.len()) {
+            scope.spawn(|| {
+                while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if let Err(problem) = run(case, &config(case)) {
+                        wrong.lock().unwrap().push(format!("{} in {}: {problem}", case.fault, case.method));
+                    }
+                }
+            });
+        }
+    });
+    let wrong = wrong.into_inner().unwrap();
+    assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+}
+
+fn run(case: &Case, config: &str) -> Result<(), String> {
+    let place = Place::new(&TREE).unwrap();
+    let config = place.write("config.yaml", config).unwrap();
+    let plugin = place.plugin("test-faulty");
+    let run_dir = place.run_dir();
+    let args = ["--config", config.to_str().unwrap(), "--plugin", plugin.to_str().unwrap(), "--run-dir"];
+    let ran = place.run(args.iter().chain(&[run_dir.to_str().unwrap()])).unwrap();
+    judge(case, &place, &ran).map_err(|problem| format!("{problem}\n  exit {}: {}", ran.code(), ran.stderr))
+}
+
+fn judge(case: &Case, place: &Place, ran: &Finished) -> Result<(), String> {
+    if !case.statuses.contains(&ran.code()) {
+        return Err(format!("should end with {:?}", case.statuses));
+    }
+    if ran.code() != 2 {
+        let verdicts = place.verdicts().map_err(|error| error.to_string())?;
+        if verdicts != [1, 1] {
+            return Err(format!("verdicts per test: {verdicts:?}"));
+        }
+    }
+    if case.named && !ran.stderr.contains("faulty") {
+        return Err("the plugin is not named".to_owned());
+    }
+    Ok(())
+}
+
+const LIMITS: &str = "limits: {reserve-timeout: 2s, reserve-failures: 1, release: 1s}\n";
+
+#[test]
+fn provisioners() {
+    // Nothing but its own machines is lost: the tests run on the other pool's.
+    let cases = cases(&[
+        ("new", &["panic", "error", "denied", "display"], &[2], true),
+        ("capacity", &["panic", "error"], &[2], true),
+        ("reserve", &["panic", "error", "denied", "display", "nonsense", "block"], &[0, 5], true),
+        ("release", &["panic", "error", "denied", "block"], &[0, 5], true),
+        ("abort", &["panic", "error"], &[0], false),
+        ("alive", &["panic", "nonsense"], &[0], false),
+        ("list", &["panic", "nonsense"], &[0], false),
+        ("renew", &["panic"], &[0], false),
+        ("reboot", &["panic"], &[0], false),
+        ("drop", &["panic", "block"], &[0], false),
+    ]);
+    check(&cases, |case| {
+        let max = if case.method == "capacity" { "" } else { "max: 1, " };
+        format!(
+            "{LIMITS}platforms:\n- name: p\n  provisioners:\n  - {{use: faulty, {max}fault: {}, in: {}}}\n  \
+             - {{use: local, max: 1}}\n",
+            case.fault, case.method
+        )
+    });
+}
+
+#[test]
+fn policies() {
+    let cases = cases(&[
+        ("new", &["panic", "error", "denied", "display"], &[2], true),
+        ("wants", &["panic", "nonsense"], &[0, 2], false),
+        ("register", &["panic", "error", "display", "block"], &[0], true),
+        ("ready", &["panic", "error", "nonsense", "block"], &[0], true),
+        ("kind", &["panic", "error", "block"], &[0], true),
+        ("rank", &["panic", "error", "nonsense", "block"], &[0], true),
+        ("prefer", &["panic", "error", "nonsense", "block"], &[0], true),
+        ("judge", &["panic", "error", "block"], &[0], true),
+        ("note", &["panic", "error", "nonsense", "block"], &[0], true),
+        ("drop", &["panic", "block"], &[0], false),
+    ]);
+    check(&cases, |case| {
+        format!(
+            "provisioners: {{here: {{use: local, max: 1}}}}\npolicies: [{{use: faulty, fault: {}, in: {}}}, priority]\n",
+            case.fault, case.method
+        )
+    });
+}
+
+#[test]
+fn reporters() {
+    // The good reporter beside it has everything.
+    let cases = cases(&[
+        ("new", &["panic", "error", "denied", "display"], &[2], true),
+        ("wants", &["panic"], &[2], true),
+        ("run-started", &["panic", "error", "nonsense", "block"], &[0, 6], false),
+        ("promised", &["panic", "error", "block"], &[6], true),
+        ("machine", &["panic", "error", "block"], &[6], true),
+        ("test", &["panic", "error", "block"], &[6], true),
+        ("finished", &["panic", "error", "display", "block"], &[6], true),
+        ("run-ended", &["panic", "error", "block"], &[6], true),
+        ("drop", &["panic", "block"], &[0], false),
+    ]);
+    check(&cases, |case| {
+        format!(
+            "provisioners: {{here: {{use: local, max: 1}}}}\nreporters:\n- jsonl\n\
+             - {{use: faulty, host: {{finish-timeout: 1s}}, fault: {}, in: {}}}\n",
+            case.fault, case.method
+        )
+    });
+}
+
+/// Making a plugin may take a while, so this does.
+#[test]
+fn plugins_that_cannot_be_made_in_time() {
+    if std::env::var_os("ATEX_TEST_ALL").is_none_or(|value| value.is_empty()) {
+        eprintln!("skipped: takes half a minute (ATEX_TEST_ALL=1)");
+        return;
+    }
+    let all = [("provisioners", "new"), ("provisioners", "capacity"), ("policies", "new"), ("reporters", "new")];
+    let cases: Vec<Case> = all
+        .iter()
+        .map(|&(_, method)| Case { fault: "block", method, statuses: &[2], named: true })
+        .collect();
+    let kinds: Mutex<Vec<&str>> = Mutex::new(all.iter().map(|&(kind, _)| kind).collect());
+    check(&cases, |case| {
+        let kind = kinds.lock().unwrap().pop().unwrap_or("reporters");
+        let method = if kind == "provisioners" { case.method } else { "new" };
+        let faulty = format!("{{use: faulty, fault: block, in: {method}}}");
+        match kind {
+            "provisioners" => format!("platforms:\n- name: p\n  provisioners: [{faulty}]\n"),
+            "policies" => format!("provisioners: {{here: {{use: local}}}}\npolicies: [{faulty}]\n"),
+            _ => format!("provisioners: {{here: {{use: local}}}}\nreporters: [{faulty}]\n"),
+        }
+    });
+}
