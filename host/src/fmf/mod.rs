@@ -19,7 +19,6 @@ mod plan;
 pub mod regex;
 pub mod select;
 mod sharing;
-mod text;
 mod tree;
 pub mod value;
 mod view;
