@@ -52,7 +52,7 @@ fn test(test: &DiscoveredTest) -> Json {
         "directory": test.cwd,
         "source": test.source,
         "duration": test.duration.as_secs(),
-        "tags": test.tags,
+        "tags": test.tags(),
         "order": test.order,
     })
 }

@@ -14,6 +14,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::discover::Layer;
 use super::discover::error::{DiscoverError, Place};
@@ -29,14 +30,14 @@ const BEAKERLIB: &str = "https://github.com/beakerlib";
 const MAX_LIBRARIES: usize = 1000;
 
 /// One entry of `require` or `recommend`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Dependency {
     Package(String),
     Library(LibraryId),
 }
 
 /// What something requires and recommends.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Needs {
     pub(crate) require: Vec<Dependency>,
     pub(crate) recommend: Vec<Dependency>,
@@ -193,13 +194,15 @@ pub(crate) struct Libraries<'a> {
     placed: HashMap<String, Placed>,
     /// Short names that are not there as repositories.
     absent: HashSet<String>,
+    /// What was resolved, by the place of the tree: most tests need what they inherited.
+    resolved: HashMap<(String, Needs), Arc<Packages>>,
     pub(crate) layers: Vec<Layer>,
 }
 
 impl<'a> Libraries<'a> {
     pub(crate) fn new(trees: &'a Trees) -> Self {
-        let (placed, absent) = (HashMap::new(), HashSet::new());
-        Self { trees, beakerlib: BEAKERLIB, placed, absent, layers: Vec::new() }
+        let (placed, absent, resolved) = (HashMap::new(), HashSet::new(), HashMap::new());
+        Self { trees, beakerlib: BEAKERLIB, placed, absent, resolved, layers: Vec::new() }
     }
 
     /// With another place for the project's own libraries.
@@ -210,6 +213,22 @@ impl<'a> Libraries<'a> {
 
     /// The packages that a test and its libraries need; the libraries join [`layers`](Self::layers).
     pub(crate) fn resolve(
+        &mut self,
+        place: &Place,
+        home: &Home<'_>,
+        needs: Needs,
+        notes: &mut Notes,
+    ) -> Result<Arc<Packages>, DiscoverError> {
+        let key = (home.to.to_owned(), needs);
+        if let Some(known) = self.resolved.get(&key) {
+            return Ok(known.clone());
+        }
+        let packages = Arc::new(self.resolve_afresh(place, home, key.1.clone(), notes)?);
+        self.resolved.insert(key, packages.clone());
+        Ok(packages)
+    }
+
+    fn resolve_afresh(
         &mut self,
         place: &Place,
         home: &Home<'_>,

@@ -85,6 +85,16 @@ impl<'v> Node<'v> {
         }
     }
 
+    /// The name, to keep.
+    pub fn shared_name(self) -> Arc<str> {
+        self.inner().name.clone()
+    }
+
+    /// The last file that the data came from, to keep.
+    pub fn shared_source(self) -> Option<Arc<Path>> {
+        self.inner().sources.last().cloned()
+    }
+
     /// The value of a key.
     pub fn get(self, key: &str) -> Option<&'v Value> {
         self.data().get(key)

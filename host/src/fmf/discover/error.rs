@@ -20,7 +20,7 @@ pub struct Place {
 
 impl Place {
     pub(crate) fn of(node: Node<'_>) -> Self {
-        Self { file: node.sources().next_back().map(Arc::from), node: node.name().into() }
+        Self { file: node.shared_source(), node: node.shared_name() }
     }
 }
 

@@ -17,7 +17,7 @@ mod test;
 mod tests;
 pub(crate) mod trees;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -133,7 +133,18 @@ impl DiscoveredPlan {
             result: test.result,
             restart: test.restart.clone(),
             checks: test.checks.clone(),
-            packages: test.packages.clone(),
+            packages: Packages::clone(&test.packages),
+        }
+    }
+}
+
+/// The equal value that is known already, or `value`, known from now on.
+fn shared(known: &mut HashSet<Arc<Variables>>, value: Arc<Variables>) -> Arc<Variables> {
+    match known.get(&value) {
+        Some(known) => known.clone(),
+        None => {
+            known.insert(value.clone());
+            value
         }
     }
 }
@@ -170,6 +181,7 @@ impl Discoverer {
             last_words: LastWords::new(request.adjust, &context)?,
             notes: Notes::new(request.ignore_unsupported),
             found: 0,
+            environments: HashSet::new(),
             context,
         };
         let plans = search.plans()?;
@@ -196,6 +208,8 @@ struct Search<'a> {
     notes: Notes,
     /// Tests so far.
     found: usize,
+    /// Environments of tests so far: most tests have the one they inherited.
+    environments: HashSet<Arc<Variables>>,
 }
 
 /// Where the files of a section are, here and on the machine.
@@ -370,6 +384,7 @@ impl Search<'_> {
             }
             let place = raw.place.clone();
             let (mut test, needs) = raw.read(self.request.dialect, &mut self.notes)?;
+            test.environment = shared(&mut self.environments, test.environment);
             test.packages = libraries.resolve(&place, &home, needs, &mut self.notes)?;
             tests.push(test);
         }
@@ -405,7 +420,7 @@ impl Search<'_> {
             if !wanted.takes(node.name(), node.data(), self.request.dialect)? {
                 continue;
             }
-            let name: Arc<str> = node.name().into();
+            let name = node.shared_name();
             let full =
                 if section.prefixed { format!("/{}{name}", section.name).into() } else { name.clone() };
             let place = Place::of(node);

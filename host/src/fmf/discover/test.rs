@@ -34,9 +34,8 @@ pub struct DiscoveredTest {
     pub environment: Arc<Variables>,
     pub tty: bool,
     pub framework: Framework,
-    pub tags: Vec<String>,
     /// From `require` and `recommend`, those of its libraries included.
-    pub packages: Packages,
+    pub packages: Arc<Packages>,
     /// Always [`ResultRule::Respect`] in dialect atex.
     pub result: ResultRule,
     pub restart: Option<Restart>,
@@ -76,6 +75,16 @@ impl DiscoveredTest {
         }
     }
 
+    /// A key of the metadata.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.data.get(key)
+    }
+
+    /// The texts under `tag`.
+    pub fn tags(&self) -> Vec<String> {
+        self.data.get("tag").map_or(&[] as &[Value], Value::items).iter().filter_map(plain).collect()
+    }
+
     /// The keys that begin with `extra-`.
     pub fn extra(&self) -> impl Iterator<Item = (&str, &Value)> {
         let entries = self.data.iter().filter_map(|(key, value)| Some((key.as_str()?, value)));
@@ -108,6 +117,7 @@ impl Raw {
         for key in ["where", "role"] {
             keys.must_be_off(key, notes)?;
         }
+        keys.texts("tag")?;
         let test = DiscoveredTest {
             cwd: cwd(&mut keys, &self.root, &self.directory)?,
             script: script(&mut keys, notes)?,
@@ -115,8 +125,7 @@ impl Raw {
             environment: Arc::new(environment::environment(&mut keys)?),
             tty: keys.flag("tty")?.unwrap_or(false),
             framework: framework(&mut keys)?.unwrap_or(self.default_framework),
-            tags: keys.texts("tag")?,
-            packages: Packages::default(),
+            packages: Arc::default(),
             result: if dialect == Dialect::Tmt { result(&mut keys)? } else { ResultRule::Respect },
             restart: restart(&mut keys)?,
             checks: checks(&mut keys, notes)?,

@@ -251,7 +251,7 @@ mod selecting {
         let test = fixture.test("/b");
         assert_eq!(test.duration.as_secs(), 600);
         assert_eq!(test.packages.required, ["x", "y"]);
-        assert_eq!(test.tags, [] as [&str; 0]);
+        assert_eq!(test.tags(), [] as [&str; 0]);
         fixture.adjust = vec![rule(None, r#"{"duration+": 5}"#)];
         assert!(fixture.error().contains("rule 1 of `adjust`"), "{}", fixture.error());
         fixture.adjust = vec![rule(None, r#"{"when": "distro ="}"#)];
@@ -394,7 +394,7 @@ mod sections {
         let smoke = fixture.test("/smoke");
         assert_eq!((smoke.cwd.as_str(), smoke.duration.as_secs()), ("d", 120));
         assert_eq!(*smoke.environment, [("A".to_owned(), "1".to_owned())]);
-        assert_eq!(smoke.tags, ["x"]);
+        assert_eq!(smoke.tags(), ["x"]);
         for (tests, problem) in [
             ("[{test: x}]", "`discover.tests[0].name` is missing"),
             ("[{name: x}]", "`discover.tests[0].test` is missing"),
@@ -428,9 +428,9 @@ mod sections {
                 "test: t\ntag: [a]\nadjust: [{tag+: [d], when: kind == daily}, {tag+: [r], when: distro == rhel}]\n",
             ),
         ];
-        assert_eq!(Fixture::new(&files).test("/t").tags, ["a", "d", "r", "z"]);
+        assert_eq!(Fixture::new(&files).test("/t").tags(), ["a", "d", "r", "z"]);
         let fedora = Fixture::new(&files).context("distro", "fedora-40");
-        assert_eq!(fedora.test("/t").tags, ["a", "d", "z"]);
+        assert_eq!(fedora.test("/t").tags(), ["a", "d", "z"]);
     }
 
     #[test]
@@ -547,7 +547,7 @@ mod keys_of_tests {
         .unwrap();
         assert_eq!(test.duration.as_secs(), 5400);
         assert!(test.tty && test.framework == Framework::Beakerlib && test.result == ResultRule::Xfail);
-        assert_eq!((test.tags.as_slice(), test.order), (["one".to_owned()].as_slice(), 7));
+        assert_eq!((test.tags().as_slice(), test.order), (["one".to_owned()].as_slice(), 7));
         let restart = test.restart.clone().unwrap();
         assert_eq!(
             (restart.codes.as_slice(), restart.max, restart.with_reboot),
@@ -926,7 +926,7 @@ mod libraries {
     }
 
     /// Resolves what `/t` requires, with another place for the project's own libraries.
-    fn discover_with_beakerlib(fixture: &Fixture, base: &str) -> (Packages, usize) {
+    fn discover_with_beakerlib(fixture: &Fixture, base: &str) -> (Arc<Packages>, usize) {
         let tree = Arc::new(Tree::load(&fixture.path("")).unwrap());
         let cache = tempfile::tempdir().unwrap();
         let trees = Trees::new(Cache::new(cache.path()), &tree);
