@@ -71,9 +71,12 @@ impl Error {
             | Self::NewPlugin { .. } => ExitStatus::WrongUse,
             // Whoever reads our output has gone: `| head`.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitStatus::Passed,
-            Self::History(_) | Self::Start(_) | Self::Ledger(_) | Self::State(_) | Self::Output(_) | Self::Thread(_) => {
-                ExitStatus::HostFailed
-            }
+            Self::History(_)
+            | Self::Start(_)
+            | Self::Ledger(_)
+            | Self::State(_)
+            | Self::Output(_)
+            | Self::Thread(_) => ExitStatus::HostFailed,
         }
     }
 }

@@ -12,8 +12,8 @@ use crate::{
     core::{
         self, Catalogue, Chain,
         config::{Config, Past, Resume, Served, TestPlan},
-        verdict::Verdict,
         event::{ChainId, Command, Event, Ms, PlatformId, TestId},
+        verdict::Verdict,
     },
     engine::{CALL_LIMIT, Job, OwnThread, Platform, Pool, Test},
     executor::spec,
@@ -69,7 +69,8 @@ impl Prepared {
 pub(super) fn prepare(plan: RunPlan, run: &str, state: &StateDir) -> Result<Prepared, Error> {
     let registry = open::registry(&plan.libraries, plan.allow.strict, state)?;
     let Selected { plan, tree: root, digest, mut platforms, mut warnings } = select(plan, state)?;
-    let plan = plan.with_schemas(|kind, name| Some(registry.find(kind, name).ok()?.provided().schema.clone()));
+    let plan =
+        plan.with_schemas(|kind, name| Some(registry.find(kind, name).ok()?.provided().schema.clone()));
     let mut used = Used::new(&registry);
     let (pools, mut config) = pools(&plan, &mut used, state)?;
     let (mut chains, policy_names) = chains(&plan, &mut used, true)?;
@@ -116,7 +117,18 @@ pub(super) fn prepare(plan: RunPlan, run: &str, state: &StateDir) -> Result<Prep
         lifetime: plan.limits.time + SPARE_LIFETIME,
         strict: plan.allow.strict,
     };
-    Ok(Prepared { plan, job, reporters, metadata, root, digest, plugins, registered, kept: Vec::new(), warnings })
+    Ok(Prepared {
+        plan,
+        job,
+        reporters,
+        metadata,
+        root,
+        digest,
+        plugins,
+        registered,
+        kept: Vec::new(),
+        warnings,
+    })
 }
 
 /// Plugins as they are opened, for run.json.

@@ -58,7 +58,11 @@ pub(super) fn simulate(wanted: cli::Simulate, terminal: &Terminal) -> Result<Exi
         Format::Json => cli::simulate::write_json(&forecast, deadline, name, &mut out),
     };
     written.and_then(|()| out.flush()).map_err(Error::Output)?;
-    Ok(if deadline.is_some() && forecast.least_machines.is_none() { ExitStatus::Failed } else { ExitStatus::Passed })
+    Ok(if deadline.is_some() && forecast.least_machines.is_none() {
+        ExitStatus::Failed
+    } else {
+        ExitStatus::Passed
+    })
 }
 
 fn run_once(workload: &Workload, chains: Vec<crate::core::Chain>, machines: u32) -> Result<Outcomes, Error> {
@@ -78,15 +82,15 @@ fn run_once(workload: &Workload, chains: Vec<crate::core::Chain>, machines: u32)
         ready.push(Ready { chain, commands });
     }
     let world = World { seed: workload.plan.seed, ..World::default() };
-    let outcomes =
-        simulate::simulate(config, &workload.plans, &workload.truths, &mut ready, &world, &mut ());
+    let outcomes = simulate::simulate(config, &workload.plans, &workload.truths, &mut ready, &world, &mut ());
     Ok(outcomes.map_err(crate::engine::StartError::from)?)
 }
 
 /// The tests of a tree: each takes as long as it did before, else a third of its limit.
 fn of_tree(plan: crate::config::RunPlan, state: &StateDir) -> Result<Workload, Error> {
     let selected = select::select_for_simulation(plan, state)?;
-    let tests: Vec<Vec<SelectedTest>> = selected.platforms.into_iter().map(|platform| platform.tests).collect();
+    let tests: Vec<Vec<SelectedTest>> =
+        selected.platforms.into_iter().map(|platform| platform.tests).collect();
     let (tests, catalogue) = workload(&selected.plan, tests, state);
     let plans = catalogue.plans();
     let truths = plans
@@ -96,7 +100,12 @@ fn of_tree(plan: crate::config::RunPlan, state: &StateDir) -> Result<Workload, E
     Ok(Workload {
         truths,
         names: tests.iter().map(|test| test.name.clone()).collect(),
-        platforms: selected.plan.platforms.iter().map(|one| Platform { chain: one.policies as u16 }).collect(),
+        platforms: selected
+            .plan
+            .platforms
+            .iter()
+            .map(|one| Platform { chain: one.policies as u16 })
+            .collect(),
         plan: selected.plan,
         catalogue: Box::new(catalogue),
         plans,

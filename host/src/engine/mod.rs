@@ -35,8 +35,8 @@ use tally::Tally;
 use crate::core::{
     Coordinator,
     config::Misfit,
-    verdict::Verdict,
     event::{Action, Event, ExecutionId, LeaseId, Ms, Shutdown, TestId},
+    verdict::Verdict,
 };
 use crate::store::{Class, What};
 
