@@ -15,6 +15,7 @@
 mod common;
 
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use atex_plugin_api::model::{LocalTransport, Transport};
@@ -59,14 +60,14 @@ fn measure(target: &str, tests: usize, many: usize) {
     }
 }
 
-/// Nanoseconds of CPU of all threads that live, which are all that there were.
+/// Nanoseconds of CPU of all threads that live.
 fn cpu() -> f64 {
-    let mut sum = 0.0;
-    for task in fs::read_dir("/proc/self/task").unwrap().filter_map(Result::ok) {
-        let text = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
-        sum += text.split(' ').next().and_then(|n| n.parse::<f64>().ok()).unwrap_or(0.0);
-    }
-    sum
+    fs::read_dir("/proc/self/task").unwrap().filter_map(Result::ok).map(|task| cpu_of(&task.path())).sum()
+}
+
+fn cpu_of(thread: &Path) -> f64 {
+    let text = fs::read_to_string(thread.join("schedstat")).unwrap_or_default();
+    text.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0.0)
 }
 
 fn cost(target: &str, transports: &[Transport], tests: usize) {
@@ -77,25 +78,20 @@ fn cost(target: &str, transports: &[Transport], tests: usize) {
     let ready = begun.elapsed() / u32::try_from(machines.len()).unwrap();
     let (begun, before) = (Instant::now(), cpu());
     let share = tests / machines.len();
-    for machine in &mut machines {
-        machine.start(test("true"), 0);
-    }
-    // Each gets its next test when it has finished one, as the engine does it.
-    let mut left = vec![share; machines.len()];
-    while left.iter().any(|n| *n > 0) {
-        for (machine, left) in machines.iter_mut().zip(&mut left) {
-            while let Some(report) = machine.reports.try_recv().ok().or_else(|| wait(machine, *left)) {
-                if let atex_host::executor::spec::Report::Finished(run) = report {
+    let of_threads = std::sync::Mutex::new(0.0);
+    std::thread::scope(|scope| {
+        for machine in &mut machines {
+            let of_threads = &of_threads;
+            scope.spawn(move || {
+                for _ in 0..share {
+                    let run = machine.run(test("true"));
                     assert_eq!(run.status, "pass", "{run:?}");
-                    *left -= 1;
-                    if *left > 0 {
-                        machine.start(test("true"), 0);
-                    }
                 }
-            }
+                *of_threads.lock().expect("no panic") += cpu_of(Path::new("/proc/thread-self"));
+            });
         }
-    }
-    let (wall, used) = (begun.elapsed(), cpu() - before);
+    });
+    let (wall, used) = (begun.elapsed(), cpu() - before + of_threads.into_inner().expect("no panic"));
     let per_test = 1.0 / f64::from(u32::try_from(share * machines.len()).unwrap());
     println!(
         "{target}, {} machines: {:.2} ms a test, {:.3} ms host CPU a test; ready after {} ms",
@@ -107,11 +103,6 @@ fn cost(target: &str, transports: &[Transport], tests: usize) {
     for machine in machines {
         machine.hand_back();
     }
-}
-
-/// Of a machine that has something to do, a moment is waited for.
-fn wait(machine: &Machine, left: usize) -> Option<atex_host::executor::spec::Report> {
-    if left == 0 { None } else { machine.reports.recv_timeout(Duration::from_micros(200)).ok() }
 }
 
 fn status(key: &str) -> String {
