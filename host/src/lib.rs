@@ -4,7 +4,7 @@ pub mod cli;
 pub mod command;
 pub mod config;
 pub mod core;
-mod engine;
+pub mod engine;
 pub mod executor;
 pub mod fmf;
 pub mod plugin;

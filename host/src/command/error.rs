@@ -25,7 +25,7 @@ pub enum Error {
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     #[error(transparent)]
-    History(#[from] crate::store::HistoryError),
+    History(#[from] HistoryError),
     #[error("changed since the run began: {0}; --force goes on all the same")]
     Changed(String),
     #[error("the tree has other tests than when the run began: begin a new run")]

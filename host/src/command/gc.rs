@@ -27,8 +27,8 @@ use crate::{
 use super::{Error, Terminal, open};
 
 /// One `list` (plugin-api's contract), and one `release`.
-const LIST_LIMIT: Duration = Duration::from_secs(60);
-const RELEASE_LIMIT: Duration = Duration::from_secs(300);
+const LIST_LIMIT: Duration = Duration::from_mins(1);
+const RELEASE_LIMIT: Duration = Duration::from_mins(5);
 
 pub(super) fn gc(gc: &cli::Gc, around: &Surroundings, terminal: &Terminal) -> Result<ExitStatus, Error> {
     let state = StateDir::from_environment().map_err(Error::State)?;

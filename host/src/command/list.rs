@@ -18,10 +18,10 @@ pub(super) enum What {
     Packages,
 }
 
-pub(super) fn list(plan: RunPlan, what: What, terminal: &Terminal) -> Result<ExitStatus, Error> {
+pub(super) fn list(plan: &RunPlan, what: What, terminal: &Terminal) -> Result<ExitStatus, Error> {
     terminal.mask(&plan.secrets);
     let state = StateDir::from_environment().map_err(Error::State)?;
-    let (_, discovered) = select::discover(&plan, &state)?;
+    let (_, discovered) = select::discover(plan, &state)?;
     for warning in discovered.iter().flat_map(|found| &found.warnings) {
         tracing::warn!("{warning}");
     }

@@ -34,9 +34,9 @@ pub fn execute(
 ) -> Result<ExitStatus, Error> {
     match invocation.command {
         Command::Run(plan) => run::run(*plan, terminal),
-        Command::Discover(plan) => list::list(*plan, list::What::Names, terminal),
-        Command::Show(plan) => list::list(*plan, list::What::Metadata, terminal),
-        Command::Requires(plan) => list::list(*plan, list::What::Packages, terminal),
+        Command::Discover(plan) => list::list(&plan, list::What::Names, terminal),
+        Command::Show(plan) => list::list(&plan, list::What::Metadata, terminal),
+        Command::Requires(plan) => list::list(&plan, list::What::Packages, terminal),
         Command::Report(wanted) => report::report(&wanted, terminal),
         Command::Gc(gc) => gc::gc(&gc, surroundings, terminal),
         Command::History(wanted) => history::history(&wanted, terminal),
@@ -47,7 +47,6 @@ pub fn execute(
         Command::Print(text) => print(&text),
         Command::Simulate(wanted) => simulate::simulate(*wanted, terminal),
         Command::Resume(wanted) => resume::resume(&wanted, surroundings, terminal),
-        Command::History(wanted) => history::history(&wanted, terminal),
     }
 }
 

@@ -16,6 +16,7 @@ use crate::{
     config::{Libraries, PluginUse, Secrets},
     plugin::{self, PluginError, Provisioner, Registry, Reporter, Search, Trust},
     store::{PluginFile, StateDir},
+    text::hex,
 };
 
 use super::Error;
@@ -112,5 +113,5 @@ pub(super) fn digest(path: &Path) -> io::Result<String> {
             n => hasher.update(&buffer[..n]),
         }
     }
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&hasher.finalize()))
 }

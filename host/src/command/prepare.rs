@@ -4,14 +4,14 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use atex_plugin_api::{
     describe::Kind,
-    policy::{Policy, RunInfo, TestInfo, WHOLE_MACHINE},
+    policy::{Policy, RunInfo},
 };
 
 use crate::{
     config::{self, PluginUse, PoolChoice, RunPlan},
     core::{
-        self, Catalogue, Chain,
-        config::{Config, Past, Resume, Served, TestPlan},
+        self, Chain,
+        config::{Config, Resume, Served},
         event::{ChainId, Command, Event, Ms, PlatformId, TestId},
         verdict::Verdict,
     },
@@ -29,7 +29,7 @@ use super::{
 };
 
 /// How long a provider may keep a machine beyond the run's own time limit.
-const SPARE_LIFETIME: Duration = Duration::from_secs(3600);
+const SPARE_LIFETIME: Duration = Duration::from_hours(1);
 /// A question to a plugin before the run begins.
 const QUESTION: Duration = Duration::from_secs(30);
 

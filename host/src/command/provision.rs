@@ -46,7 +46,7 @@ pub(super) fn pool(run: &RunPlan, plan: &DiscoveredPlan) -> Result<Option<Pool>,
 /// The keys of a step under the names that the plugin has for them.
 fn config(step: &Step, keys: &[(&str, &str)]) -> Map<String, Value> {
     let mut config = Map::new();
-    for (key, value) in step.data.iter() {
+    for (key, value) in &step.data {
         let key = key.to_string();
         match keys.iter().find(|(tmt, _)| *tmt == key) {
             Some((_, ours)) => _ = config.insert((*ours).to_owned(), value.to_json()),

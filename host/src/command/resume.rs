@@ -48,11 +48,11 @@ pub(super) fn resume(
     terminal.mask(&plan.secrets);
     let mut prepared = prepare(plan, &run_file.run, &state)?;
     check_unchanged(&prepared, &run_file, wanted.force)?;
-    prepared.job.directory = directory.path().to_owned();
+    prepared.job.directory = directory.path().into();
     let first = restore(&mut prepared, &progress);
     artifacts::remove_leftovers(&directory.artifacts()).map_err(Error::State)?;
     let ledger = Ledger::open(&ledger_path)?;
-    run::go(prepared, &directory, run_file, ledger, first, true, &state, terminal)
+    run::go(prepared, run::Begin { directory, run_file, ledger, first, resumed: true }, &state, terminal)
 }
 
 fn progress(directory: &RunDir, run_file: &RunFile) -> Result<Progress, Error> {

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     cli::Format,
+    core::event::Event,
     config::{ExitStatus, RunDirectory, RunPlan},
     engine::{self, Chronicle, Engine, unix_ms},
     report::{self, Console, PluginReporter, Style},
@@ -40,26 +41,34 @@ pub(super) fn run(plan: RunPlan, terminal: &Terminal) -> Result<ExitStatus, Erro
         return dry_run(&prepared, terminal).map_err(Error::Output);
     }
     let directory = make_directory(&prepared.plan.run_directory, &run)?;
-    prepared.job.directory = directory.path().to_owned();
+    prepared.job.directory = directory.path().into();
     terminal.log_to(&directory.log()).map_err(Error::State)?;
-    let run_file = Arc::new(run_file(&prepared, &run)?);
+    let run_file = Arc::new(run_file(&prepared, &run));
     directory.write_run_file(&run_file)?;
     let ledger = Ledger::open(&state.ledger(&run).map_err(Error::State)?)?;
     let first = prepared.first_events();
-    go(prepared, &directory, run_file, ledger, first, false, &state, terminal)
+    let begin = Begin { directory, run_file, ledger, first, resumed: false };
+    go(prepared, begin, &state, terminal)
 }
 
-/// Starts readers and engine, and waits for the end. `first`: what the engine is to begin with.
+/// A run about to begin or to go on: what is on disk of it, and how to begin.
+pub(super) struct Begin {
+    pub(super) directory: RunDir,
+    pub(super) run_file: Arc<RunFile>,
+    pub(super) ledger: Ledger,
+    pub(super) first: Vec<Event>,
+    /// An earlier process began it.
+    pub(super) resumed: bool,
+}
+
+/// Starts readers and engine, and waits for the end.
 pub(super) fn go(
     prepared: Prepared,
-    directory: &RunDir,
-    run_file: Arc<RunFile>,
-    ledger: Ledger,
-    first: Vec<crate::core::event::Event>,
-    resumed: bool,
+    begin: Begin,
     state: &StateDir,
     terminal: &Terminal,
 ) -> Result<ExitStatus, Error> {
+    let Begin { directory, run_file, ledger, first, resumed } = begin;
     let mut journal = directory.journal()?;
     let offset = journal.length();
     let session = Session { host: run_file.host.clone(), pid: process::id(), resumed };
@@ -93,7 +102,7 @@ pub(super) fn go(
     let chronicle = Chronicle::new(journal, ledger, readers);
     let engine = Engine::start(prepared.job, chronicle, names, &prepared.kept, (sender, inbox))?;
     let tally = engine.run(first);
-    history::remember(state, directory, &run_file);
+    history::remember(state, &directory, &run_file);
     Ok(tally.exit())
 }
 
@@ -126,13 +135,13 @@ fn make_directory(wanted: &RunDirectory, run: &str) -> Result<RunDir, Error> {
     })
 }
 
-fn run_file(prepared: &Prepared, run: &str) -> Result<RunFile, Error> {
+fn run_file(prepared: &Prepared, run: &str) -> RunFile {
     let job = &prepared.job;
     let platform = |platform: &engine::Platform| RunPlatform {
         name: platform.name.clone(),
         context: platform.context.iter().map(|(name, values)| (name.clone(), values.clone())).collect(),
     };
-    Ok(RunFile {
+    RunFile {
         version: VERSION,
         run: run.to_owned(),
         owner: job.owner.clone(),
@@ -144,7 +153,7 @@ fn run_file(prepared: &Prepared, run: &str) -> Result<RunFile, Error> {
         platforms: job.platforms.iter().map(platform).collect(),
         plugins: prepared.plugins.clone(),
         tests: prepared.promises(),
-    })
+    }
 }
 
 fn no_tests(prepared: &Prepared) -> Result<ExitStatus, Error> {

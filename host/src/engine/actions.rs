@@ -248,7 +248,6 @@ impl Engine {
     fn trouble(&mut self, trouble: Trouble) {
         let pool = |pool: PoolId| self.job.pools[usize::from(pool)].name();
         let platform = |platform: PlatformId| &self.job.platforms[usize::from(platform)].name;
-        let machine = |lease: LeaseId| self.machines.get(&lease).map_or("", Machine::id);
         let text = match trouble {
             Trouble::PoolGivenUp { pool: at } => {
                 format!("pool {}: given up, no more machines are asked of it", pool(at))
@@ -262,16 +261,13 @@ impl Engine {
                 platform(at)
             ),
             Trouble::MachinePutAside { lease } => {
-                format!("machine {lease} ({}): put aside, tests keep failing on it", machine(lease))
+                format!("{}: put aside, tests keep failing on it", self.called(lease))
             }
             Trouble::MachineSilent { lease } => {
-                format!(
-                    "machine {lease} ({}): no word about a test long after its limit, taken for dead",
-                    machine(lease)
-                )
+                format!("{}: no word about a test long after its limit, taken for dead", self.called(lease))
             }
             Trouble::LeaseUncertain { lease } => {
-                format!("machine {lease}: it is not known whether the provider still holds something for it")
+                format!("{}: it is not known whether the provider still holds something for it", self.called(lease))
             }
             Trouble::PoliciesSilent { chain } => {
                 let names = self.job.policy_names.get(usize::from(chain)).map(|names| names.join(", "));
@@ -282,6 +278,16 @@ impl Engine {
             }
         };
         self.warn(text);
+    }
+
+    /// A machine in messages: number, pool, and the provisioner's name for it if there is one.
+    pub(super) fn called(&self, number: LeaseId) -> String {
+        let Some(machine) = self.machines.get(&number) else { return format!("machine {number}") };
+        let pool = self.job.pools[usize::from(machine.pool)].name();
+        match machine.id() {
+            "" => format!("machine {number} of pool {pool}"),
+            id => format!("machine {number} of pool {pool} ({id})"),
+        }
     }
 
     /// Entries after the intent: if they cannot be written the lease stays open in the ledger, which gc finds.

@@ -18,7 +18,7 @@ use super::input::{Input, Returned};
 /// Pause between two looks at whether a lease in doubt exists.
 const CONFIRM_PAUSE: Duration = Duration::from_secs(20);
 /// `list`, `abort` and `renew` (plugin-api's contract).
-const SHORT_CALL: Duration = Duration::from_secs(60);
+const SHORT_CALL: Duration = Duration::from_mins(1);
 
 /// Why a call gave nothing.
 #[derive(Debug)]
@@ -42,6 +42,11 @@ impl Failure {
             }
             Self::NoAnswer { why, .. } => matches!(why, NoAnswer::Thread(_)),
         }
+    }
+
+    /// Whether it ended because the host wanted it to.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Plugin(error) if error.error.kind() == ErrorKind::Cancelled)
     }
 
     /// What the coordinator makes of it.

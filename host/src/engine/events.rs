@@ -5,7 +5,7 @@ use std::sync::Arc;
 use atex_plugin_api::{Machine as Loan, policy::Outcome};
 
 use crate::{
-    core::event::{Event, LeaseId, Ms},
+    core::event::{Event, LeaseId, Ms, Refusal},
     executor::spec::{Ended, Facts, Order, Report, RunReport},
     store::{Class, Entry, Execution, How, MachineChange, What},
 };
@@ -29,11 +29,9 @@ impl Engine {
                     self.feed(Event::SetUp { lease: number, setup });
                 }
             }
-            Report::SetupFailed { error } => self.on_setup_failed(number, error),
-            // Registered when it was ordered.
-            Report::Started { .. } => {}
-            // In the artifacts.
-            Report::ResultLine { .. } => {}
+            Report::SetupFailed { error } => self.on_setup_failed(number, &error),
+            // Registered when it was ordered, and in the artifacts.
+            Report::Started { .. } | Report::ResultLine { .. } => {}
             Report::Label { key, value, .. } => {
                 self.feed(Event::Label { lease: number, key: Arc::from(key), value: Arc::from(value) });
             }
@@ -62,7 +60,7 @@ impl Engine {
         let facts = Arc::new(machine.facts.clone());
         let require = &self.job.platforms[usize::from(machine.platform)].require;
         if let Some(misfit) = misfit(require, &facts) {
-            self.on_setup_failed(number, format!("it does not fit its platform: {misfit}"));
+            self.on_setup_failed(number, &format!("it does not fit its platform: {misfit}"));
             return;
         }
         if let Link::Up(worker) = &machine.worker {
@@ -71,11 +69,11 @@ impl Engine {
         self.feed(Event::Identified { lease: number, facts });
     }
 
-    fn on_setup_failed(&mut self, number: LeaseId, error: String) {
+    fn on_setup_failed(&mut self, number: LeaseId, error: &str) {
         let Some(machine) = self.machines.get(&number) else { return };
         let setup = machine.setup;
         tracing::warn!("machine {number} ({}): set-up failed: {error}", machine.id());
-        self.tell_machine(number, MachineChange::SetupFailed, Some(error));
+        self.tell_machine(number, MachineChange::SetupFailed, Some(error.to_owned()));
         self.feed(Event::SetupFailed { lease: number, setup });
     }
 
@@ -84,7 +82,7 @@ impl Engine {
         match std::mem::replace(&mut machine.worker, Link::None) {
             // Nobody got to it at all.
             Link::Connecting(..) => {
-                self.on_setup_failed(number, format!("it cannot be reached: {reason}"));
+                self.on_setup_failed(number, &format!("it cannot be reached: {reason}"));
             }
             Link::HandingBack(_) => {
                 tracing::warn!(
@@ -167,18 +165,18 @@ impl Engine {
             Returned::Reserve(Err(failure)) => self.on_reserve_failed(number, &failure),
             Returned::Release(Ok(())) => self.on_gone(number, Event::Released { lease: number }),
             Returned::Release(Err(failure)) => {
-                self.warn(format!("machine {number}: {failure}"));
+                self.warn(format!("{}: {failure}", self.called(number)));
                 self.tell_machine(number, MachineChange::ReleaseFailed, Some(failure.to_string()));
                 self.feed(Event::ReleaseFailed { lease: number });
             }
             Returned::Abort(Ok(())) => {}
-            Returned::Abort(Err(failure)) => tracing::warn!("machine {number}: {failure}"),
+            Returned::Abort(Err(failure)) => tracing::warn!("{}: {failure}", self.called(number)),
             Returned::Renew(Ok(expires)) => {
                 let expires = expires.map(|at| self.ms_of(at));
                 self.feed(Event::Renewed { lease: number, expires });
             }
             Returned::Renew(Err(failure)) => {
-                self.warn(format!("machine {number}: {failure}"));
+                self.warn(format!("{}: {failure}", self.called(number)));
                 self.feed(Event::RenewFailed { lease: number });
             }
             Returned::Confirm(true) => self.on_gone(number, Event::Absent { lease: number }),
@@ -205,8 +203,10 @@ impl Engine {
     fn on_reserve_failed(&mut self, number: LeaseId, failure: &Failure) {
         let Some(machine) = self.machines.get(&number) else { return };
         let (lease, certain) = (machine.lease.id.clone(), failure.is_certain());
-        if !machine.cancel.cancelled() {
-            tracing::warn!("{failure}");
+        match failure.refusal() {
+            _ if failure.is_cancelled() => tracing::debug!("{failure}"),
+            Refusal::Busy => tracing::info!("{failure}"),
+            Refusal::Failed | Refusal::Final => tracing::warn!("{failure}"),
         }
         self.tell_machine(number, MachineChange::ReserveFailed, Some(failure.to_string()));
         self.note_in_ledger(&lease, if certain { Entry::Released } else { Entry::Uncertain });

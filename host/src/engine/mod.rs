@@ -22,7 +22,7 @@ mod tally;
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    sync::mpsc::{self, Receiver, Sender},
     time::{Duration, Instant},
 };
 
@@ -49,7 +49,7 @@ const BATCH: usize = 256;
 
 /// Why a run could not begin.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum StartError {
+pub enum StartError {
     #[error("the run does not fit together: {0}")]
     Misfit(#[from] Misfit),
     #[error("cannot start a thread: {0}")]
@@ -166,10 +166,7 @@ impl Engine {
         // We hold a sender ourselves, so the channel cannot be closed.
         let Some(deadline) = deadline else { return self.inbox.recv().ok() };
         let left = Duration::from_millis(deadline.saturating_sub(self.now()));
-        match self.inbox.recv_timeout(left) {
-            Ok(input) => Some(input),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        }
+        self.inbox.recv_timeout(left).ok()
     }
 
     fn now(&self) -> Ms {

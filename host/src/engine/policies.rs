@@ -6,7 +6,7 @@
 
 use std::{
     io,
-    sync::mpsc::{self, Receiver, SendError, Sender},
+    sync::mpsc::{self, Receiver, Sender},
     thread,
 };
 
@@ -61,14 +61,17 @@ struct Desk {
 impl Desk {
     fn serve(mut self, asked: &Receiver<Action>) {
         // What went wrong at registration.
-        if self.tell_faults().is_err() {
+        if !self.tell_faults() {
             return;
         }
         for action in asked {
             let answer = self.answer(action);
-            let told = self.tell_faults();
-            let sent = answer.map_or(Ok(()), |event| self.inbox.send(Input::Policies(event)));
-            if told.and(sent).is_err() {
+            if !self.tell_faults() {
+                return;
+            }
+            if let Some(event) = answer
+                && self.inbox.send(Input::Policies(event)).is_err()
+            {
                 return;
             }
         }
@@ -99,7 +102,8 @@ impl Desk {
         }
     }
 
-    fn tell_faults(&mut self) -> Result<(), SendError<Input>> {
+    /// Whether anybody still listens.
+    fn tell_faults(&mut self) -> bool {
         for fault in self.chain.take_news() {
             let name = self.names.get(usize::from(fault.policy)).map_or("?", String::as_str);
             let mut text = format!("policy {name}: {}", fault.kind.text());
@@ -107,8 +111,10 @@ impl Desk {
                 text.push_str(": ");
                 text.push_str(&fault.message);
             }
-            self.inbox.send(Input::PolicyFault(text))?;
+            if self.inbox.send(Input::PolicyFault(text)).is_err() {
+                return false;
+            }
         }
-        Ok(())
+        true
     }
 }

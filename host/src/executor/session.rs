@@ -177,10 +177,7 @@ impl Session {
         self.beat(Instant::now());
         let mut noise = Tail::new(2000);
         let end = self.until_end(slot, limit, &mut noise, interrupt).map_err(|e| match e {
-            Error::Driver(why) => Error::Transport(transport::Error::Unreachable(format!(
-                "the shell did not start: {why}{}",
-                noise.shown()
-            ))),
+            Error::Driver(why) => Error::Driver(format!("the shell did not start: {why}{}", noise.shown())),
             other => other,
         })?;
         self.greeted(index, &end)

@@ -112,7 +112,8 @@ impl Machine {
                 }
                 Err(Error::Transport(transport::Error::Unreachable(_) | transport::Error::Gone(_)))
                     if Instant::now() + pause < until => {}
-                Err(Error::Transport(transport::Error::Denied(_)))
+                // Keys may not be in place yet, nor file systems be writable.
+                Err(Error::Transport(transport::Error::Denied(_)) | Error::Driver(_))
                     if Instant::now() + pause < until
                         && denied.get_or_insert_with(Instant::now).elapsed() < DENIED_PATIENCE => {}
                 Err(e) => return Err(e),

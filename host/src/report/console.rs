@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashMap,
+    fmt::Write as _,
     io::{self, IsTerminal as _, Write},
     path::PathBuf,
     sync::Arc,
@@ -116,7 +117,7 @@ impl Console {
             line.push_str("  ");
             line.push_str(&printable(note));
         } else if class == Class::Failed && execution.exit > 0 {
-            line.push_str(&format!("  exit status {}", execution.exit));
+            let _infallible = write!(line, "  exit status {}", execution.exit);
         }
         line
     }
@@ -139,7 +140,7 @@ impl Console {
             (None, None) => format!("{} {name}", self.paint(class, "infra")),
         };
         if executions.len() > 1 {
-            line.push_str(&format!("  (run {} times)", executions.len()));
+            let _infallible = write!(line, "  (run {} times)", executions.len());
         }
         if !matches!(class, Class::Passed | Class::Warned) {
             self.bad.push(line.clone());
@@ -202,7 +203,7 @@ impl Console {
             (ended.infra, "without a verdict"),
         ] {
             if count > 0 {
-                line.push_str(&format!(", {count} {what}"));
+                let _infallible = write!(line, ", {count} {what}");
             }
         }
         self.line(&line)?;

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::mpsc::{self, Receiver, Sender, SyncSender},
     thread,
 };
@@ -33,7 +33,7 @@ pub(crate) fn start(
     let name = name.to_owned();
     thread::Builder::new().name(format!("reporter {name}")).spawn(move || {
         let mut reading = Reading { name, follower, first_problem: None, problems: 0 };
-        if let Err(error) = reading.read(journal, offset, &woken) {
+        if let Err(error) = reading.read(&journal, offset, &woken) {
             reading.problem(format!("cannot read the journal: {error}"));
         }
         let (reporter, problem) = reading.into_result();
@@ -50,11 +50,11 @@ struct Reading {
 }
 
 impl Reading {
-    fn read(&mut self, journal: PathBuf, offset: u64, woken: &Receiver<()>) -> io::Result<()> {
+    fn read(&mut self, journal: &Path, offset: u64, woken: &Receiver<()>) -> io::Result<()> {
         if let Err(problem) = self.follower.begin() {
             self.problem(problem);
         }
-        let mut reader = JournalReader::open(&journal, offset)?;
+        let mut reader = JournalReader::open(journal, offset)?;
         loop {
             while let Some(record) = reader.next_record()? {
                 if let Err(problem) = self.follower.record(&record) {
