@@ -305,8 +305,7 @@ mod tests {
     fn a_damaged_line_costs_itself() {
         let (_directory, path) = write(&[session(), not_run(0, Cause::NoMachine)]);
         let text = std::fs::read_to_string(&path).unwrap();
-        let unknown =
-            "{\"at\":1,\"what\":\"verdict\",\"test\":9,\"verdict\":{\"not-run\":{\"code\":\"no-machine\"}}}";
+        let unknown = "{\"at\":1,\"what\":\"verdict\",\"test\":9,\"verdict\":{\"not-run\":{\"code\":\"no-machine\"}}}";
         std::fs::write(&path, format!("nonsense\n{unknown}\n{text}torn")).unwrap();
         let mut reader = JournalReader::open(&path, 0).unwrap();
         let progress = Progress::read(&mut reader, 3, |_| true).unwrap();

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use atex_host::executor::Handle;
 use atex_host::executor::spec::{
-    Dialect, Framework, Layer, Limits, MachineSpec, Order, Packages, Report, ResultRule, RunOrder, RunReport,
-    Site, TestEnvironment, TestSpec,
+    Dialect, Framework, Layer, Limits, MachineSpec, Order, Packages, Report, ResultRule, RunOrder, RunReport, Site,
+    TestEnvironment, TestSpec,
 };
 use atex_plugin_api::model::Transport;
 

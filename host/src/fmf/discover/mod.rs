@@ -140,13 +140,11 @@ impl DiscoveredPlan {
 
 /// The equal value that is known already, or `value`, known from now on.
 fn shared(known: &mut HashSet<Arc<Variables>>, value: Arc<Variables>) -> Arc<Variables> {
-    match known.get(&value) {
-        Some(known) => known.clone(),
-        None => {
-            known.insert(value.clone());
-            value
-        }
+    if let Some(known) = known.get(&value) {
+        return known.clone();
     }
+    known.insert(value.clone());
+    value
 }
 
 /// Later ones win.
