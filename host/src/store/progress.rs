@@ -8,7 +8,7 @@ use std::{collections::HashMap, io};
 use crate::core::{
     config::{Past, Resume},
     event::{ChainId, ExecutionId, LeaseId, Ms, NONE, Note},
-    verdict::Verdict,
+    verdict::{Cause, Verdict},
 };
 
 use super::{
@@ -77,7 +77,7 @@ impl Progress {
     /// Forgets the verdicts of tests that did not run, or not again, because the run was stopped.
     pub fn reopen_stopped(&mut self) {
         for test in &mut self.tests {
-            if test.verdict.as_ref().and_then(Verdict::cause).is_some_and(|cause| cause.is_stop()) {
+            if test.verdict.as_ref().and_then(Verdict::cause).is_some_and(Cause::is_stop) {
                 test.verdict = None;
             }
         }
@@ -164,10 +164,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        core::{
-            event::FinishedRun,
-            verdict::{Cause, Judged},
-        },
+        core::{event::FinishedRun, verdict::Judged},
         store::{Journal, Record, Session, record::How},
     };
 
@@ -305,7 +302,8 @@ mod tests {
     fn a_damaged_line_costs_itself() {
         let (_directory, path) = write(&[session(), not_run(0, Cause::NoMachine)]);
         let text = std::fs::read_to_string(&path).unwrap();
-        let unknown = "{\"at\":1,\"what\":\"verdict\",\"test\":9,\"verdict\":{\"not-run\":{\"code\":\"no-machine\"}}}";
+        let unknown =
+            "{\"at\":1,\"what\":\"verdict\",\"test\":9,\"verdict\":{\"not-run\":{\"code\":\"no-machine\"}}}";
         std::fs::write(&path, format!("nonsense\n{unknown}\n{text}torn")).unwrap();
         let mut reader = JournalReader::open(&path, 0).unwrap();
         let progress = Progress::read(&mut reader, 3, |_| true).unwrap();

@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use atex_host::executor::Handle;
 use atex_host::executor::spec::{
-    Dialect, Framework, Layer, Limits, MachineSpec, Order, Packages, Report, ResultRule, RunOrder, RunReport, Site,
-    TestEnvironment, TestSpec,
+    Dialect, Framework, Layer, Limits, MachineSpec, Order, Packages, Report, ResultRule, RunOrder, RunReport,
+    Site, TestEnvironment, TestSpec,
 };
 use atex_plugin_api::model::Transport;
 
 /// Long enough for a busy box; a test that gets here has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 pub struct Machine {
     pub handle: Option<Handle>,
