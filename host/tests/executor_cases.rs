@@ -1,5 +1,13 @@
 //! Every rule of running one test on one machine, over every transport that this box has.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "all of it is tests"
+)]
+
 mod common;
 
 use atex_plugin_api::model::{LocalTransport, Transport};

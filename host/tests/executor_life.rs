@@ -1,12 +1,22 @@
 //! The life of a machine: setup, phases, slots, cancelling, losing, handing back.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "all of it is tests"
+)]
+
 mod common;
 
 use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use atex_host::executor::spec::{Action, Dialect, Ended, Order, Packages, Phase, Report, Site, Upload};
+use atex_host::executor::spec::{
+    Action, Check, CheckRule, Dialect, Ended, Order, Packages, Phase, Report, Site, Upload,
+};
 use atex_plugin_api::model::{LocalTransport, Transport};
 use common::cases::tree;
 use common::{Machine, artifact, site, spec, test};
@@ -280,6 +290,94 @@ fn artifacts_that_cannot_be_written_are_an_infra_verdict() {
 }
 
 #[test]
+fn checks_have_results_of_their_own() {
+    let tree = tree();
+    let mut machine = Machine::up(local(), site(tree.path()));
+    let check = |how: &str, result| Check { how: how.into(), result, failure_patterns: vec![] };
+    let mut checked = test("echo the test; exit 3");
+    checked.checks = vec![check("dmesg", CheckRule::Info), check("coredump", CheckRule::Info)];
+    let run = machine.run(checked.clone());
+    assert_eq!((run.ended, run.status.as_str()), (Ended::Exited(3), "fail"));
+    let results = fs::read_to_string(run.artifacts.unwrap().directory.join("results")).unwrap();
+    let lines: Vec<_> = results.lines().collect();
+    assert_eq!(lines[0], r#"{"status":"info","name":"check/dmesg","files":["dmesg.txt"]}"#);
+    assert_eq!(lines[1], r#"{"status":"info","name":"check/coredump","files":["coredump.txt"]}"#);
+    assert_eq!(lines[2], r#"{"status":"fail","files":["output.txt"]}"#);
+    checked.checks = vec![check("watchdog", CheckRule::Respect)];
+    let run = machine.run(checked);
+    assert!(
+        matches!(&run.ended, Ended::NotStarted(why) if why.contains("`check: watchdog` is not supported"))
+    );
+    machine.hand_back();
+}
+
+#[test]
+fn a_failed_check_fails_the_test() {
+    let tree = tree();
+    // A pretended dmesg in the tree's own directory of programs, which is first in PATH.
+    let program = "#!/bin/sh\necho boot\nif [ -e /proc/self/fd/0 ] && [ -e \"${state%/run}/tree/bad\" ]; then echo Call Trace:; fi\n";
+    fs::write(tree.path().join("dmesg"), program).unwrap();
+    let install = "install -m 755 dmesg \"$TMT_TREE\"/../../bin/dmesg";
+    let mut machine =
+        Machine::up(local(), Site { prepare: vec![shell("fake", install)], ..site(tree.path()) });
+    let mut checked = test("touch bad");
+    checked.checks =
+        vec![Check { how: "dmesg".into(), result: CheckRule::Respect, failure_patterns: vec![] }];
+    let run = machine.run(checked.clone());
+    assert_eq!((run.ended, run.status.as_str()), (Ended::Exited(0), "fail"));
+    assert_eq!(run.note.as_deref(), Some("check dmesg: fail"));
+    checked.checks[0].result = CheckRule::Xfail;
+    checked.script = "true".into();
+    checked.checks[0].failure_patterns = vec!["boot".into()];
+    assert_eq!(
+        machine.run(checked).status,
+        "fail",
+        "nothing new since the mark: expected to fail, and did not"
+    );
+    machine.hand_back();
+}
+
+#[test]
+fn playbooks_run_on_this_side() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("ansible-playbook");
+    fs::write(&program, "#!/bin/bash\ngrep -q local \"$2\" && echo \"with ${*:3}\"; [[ $* != *slow* ]] || exec sleep 1006.5; [[ $* != *bad* ]]\n").unwrap();
+    fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    // A process of its own: which programs there are is said by the environment.
+    let path = format!("{}:{}", directory.path().display(), std::env::var("PATH").unwrap());
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "with_a_pretended_ansible", "--ignored", "--nocapture"])
+        .env("PATH", path)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+#[ignore = "run by playbooks_run_on_this_side"]
+fn with_a_pretended_ansible() {
+    let tree = tree();
+    let phase = |playbook: &str| Phase {
+        name: "ansible".into(),
+        action: Action::Ansible { playbooks: vec![playbook.into()], extra_args: vec!["-v".into()] },
+    };
+    let mut machine = Machine::up(local(), Site { prepare: vec![phase("good.yml")], ..site(tree.path()) });
+    assert_eq!(machine.run(test("true")).status, "pass");
+    machine.hand_back();
+    let mut machine = Machine::connect(spec(local()));
+    let error = machine.set_up(Site { prepare: vec![phase("bad.yml")], ..site(tree.path()) }).unwrap_err();
+    assert_eq!(error, "ansible: ansible-playbook bad.yml: exit status: 1: with -v -- bad.yml");
+    machine.hand_back();
+    let mut machine = Machine::connect(spec(local()));
+    let mut slow = Site { prepare: vec![phase("slow.yml")], ..site(tree.path()) };
+    slow.limits.phase_time = Duration::from_millis(300);
+    let error = machine.set_up(slow).unwrap_err();
+    assert!(error.starts_with("ansible: not through within the time"), "{error}");
+    assert_eq!(processes("sleep\u{0}1006.5"), 0);
+    machine.hand_back();
+}
+
+#[test]
 fn a_program_that_does_not_exist_is_refused_at_once() {
     let exec = atex_plugin_api::model::ExecTransport::new(["/no/such/program"]);
     let (sender, reports) = std::sync::mpsc::channel();
@@ -303,7 +401,7 @@ fn stale_directories_of_dead_sessions_are_removed() {
         fs::create_dir(&directory).unwrap();
         fs::write(directory.join(".alive"), "").unwrap();
         if day_old {
-            let then = std::time::SystemTime::now() - Duration::from_secs(90_000);
+            let then = std::time::SystemTime::now() - Duration::from_hours(25);
             let file = fs::File::options().write(true).open(directory.join(".alive")).unwrap();
             file.set_modified(then).unwrap();
         }

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 fn the_document_holds_the_digest_of_the_abi() {
     let crate_directory = Path::new(env!("CARGO_MANIFEST_DIR"));
     let source = fs::read(crate_directory.join("src/abi.rs")).unwrap();
-    let digest: String = Sha256::digest(&source).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = format!("{:x}", Sha256::digest(&source));
     let document = fs::read_to_string(crate_directory.join("../docs/abi.md")).unwrap();
     assert!(
         document.contains(&digest),

@@ -157,11 +157,10 @@ fn plugins_that_cannot_be_made_in_time() {
         eprintln!("skipped: takes half a minute (ATEX_TEST_ALL=1)");
         return;
     }
-    let all = [("provisioners", "new"), ("provisioners", "capacity"), ("policies", "new"), ("reporters", "new")];
-    let cases: Vec<Case> = all
-        .iter()
-        .map(|&(_, method)| Case { fault: "block", method, statuses: &[2], named: true })
-        .collect();
+    let all =
+        [("provisioners", "new"), ("provisioners", "capacity"), ("policies", "new"), ("reporters", "new")];
+    let cases: Vec<Case> =
+        all.iter().map(|&(_, method)| Case { fault: "block", method, statuses: &[2], named: true }).collect();
     let kinds: Mutex<Vec<&str>> = Mutex::new(all.iter().map(|&(kind, _)| kind).collect());
     check(&cases, |case| {
         let kind = kinds.lock().unwrap().pop().unwrap_or("reporters");

@@ -108,7 +108,8 @@ fn a_reporter_can_be_told_later() {
     let told = place.run(["report", &place.run_dir().to_string_lossy(), "--reporter", &spec]).unwrap();
     assert_eq!(told.code(), 0, "{}", told.stderr);
     let same = |path: &std::path::Path| {
-        let mut lines: Vec<String> = std::fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect();
+        let mut lines: Vec<String> =
+            std::fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect();
         lines.sort();
         lines
     };

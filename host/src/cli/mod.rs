@@ -8,8 +8,11 @@ pub mod args;
 pub mod discover;
 mod first;
 pub mod fmf;
+pub mod history;
+pub mod plugins;
 pub mod requires;
 pub mod show;
+pub mod simulate;
 mod texts;
 
 use std::ffi::OsString;

@@ -5,7 +5,7 @@ use std::io;
 use crate::{
     config::{ConfigError, ExitStatus},
     plugin::{CallError, PluginError},
-    store::{LedgerError, RunDirError},
+    store::{HistoryError, LedgerError, RunDirError},
 };
 
 /// Each is one line for standard error and an exit status.
@@ -24,6 +24,12 @@ pub enum Error {
     RunDir(#[from] RunDirError),
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    #[error(transparent)]
+    History(#[from] crate::store::HistoryError),
+    #[error("changed since the run began: {0}; --force goes on all the same")]
+    Changed(String),
+    #[error("the tree has other tests than when the run began: begin a new run")]
+    OtherTests,
     #[error("no test is selected; --allow-empty makes that a success")]
     NoTests,
     #[error(transparent)]
@@ -38,6 +44,8 @@ pub enum Error {
     Journal { run: std::path::PathBuf, error: io::Error },
     #[error("cannot use the state directory: {0}")]
     State(io::Error),
+    #[error("cannot make {}: {error}", .directory.display())]
+    NewPlugin { directory: std::path::PathBuf, error: io::Error },
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),
     #[error("cannot start a thread: {0}")]
@@ -49,6 +57,8 @@ impl Error {
     pub fn status(&self) -> ExitStatus {
         match self {
             Self::NoTests
+            | Self::Changed(_)
+            | Self::OtherTests
             | Self::Configuration(_)
             | Self::Plugin(_)
             | Self::Call(_)
@@ -57,12 +67,16 @@ impl Error {
             | Self::Discover(_)
             | Self::Tree { .. }
             | Self::Journal { .. }
-            | Self::RunDir(_) => ExitStatus::WrongUse,
+            | Self::RunDir(_)
+            | Self::NewPlugin { .. } => ExitStatus::WrongUse,
             // Whoever reads our output has gone: `| head`.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitStatus::Passed,
-            Self::Start(_) | Self::Ledger(_) | Self::State(_) | Self::Output(_) | Self::Thread(_) => {
-                ExitStatus::HostFailed
-            }
+            Self::History(_)
+            | Self::Start(_)
+            | Self::Ledger(_)
+            | Self::State(_)
+            | Self::Output(_)
+            | Self::Thread(_) => ExitStatus::HostFailed,
         }
     }
 }

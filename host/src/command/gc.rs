@@ -50,6 +50,23 @@ pub(super) fn gc(gc: &cli::Gc, around: &Surroundings, terminal: &Terminal) -> Re
     Ok(if collector.held > 0 { ExitStatus::MachineHeld } else { ExitStatus::Passed })
 }
 
+/// Frees what one dead run holds, before it is resumed.
+pub(super) fn free_run(
+    ledger: &Path,
+    libraries: crate::config::Libraries,
+    state: &StateDir,
+    around: &Surroundings,
+    terminal: &Terminal,
+) -> Result<(), Error> {
+    if !ledger.exists() {
+        return Ok(());
+    }
+    let gc = cli::Gc { runs: Vec::new(), plan: None, libraries, force: false };
+    let json = terminal.output().format == Format::Json;
+    let mut collector = Collector { around, state, gc: &gc, json, held: 0, freed: 0 };
+    collector.ledger(ledger)
+}
+
 fn ledgers(gc: &cli::Gc, state: &StateDir) -> Result<Vec<PathBuf>, Error> {
     if gc.runs.is_empty() {
         // With --config alone, whatever the ledgers say is not what was asked for.

@@ -2,14 +2,19 @@
 
 mod error;
 mod gc;
+mod history;
 mod list;
 mod open;
+mod plugins;
 mod prepare;
 mod provision;
 mod report;
+mod resume;
 mod run;
 mod select;
+mod simulate;
 mod terminal;
+mod workload;
 
 use std::io::{self, Write};
 
@@ -34,9 +39,15 @@ pub fn execute(
         Command::Requires(plan) => list::list(*plan, list::What::Packages, terminal),
         Command::Report(wanted) => report::report(&wanted, terminal),
         Command::Gc(gc) => gc::gc(&gc, surroundings, terminal),
+        Command::History(wanted) => history::history(&wanted, terminal),
+        Command::PluginsList(libraries) => plugins::list(&libraries, terminal),
+        Command::PluginsCheck(file) => plugins::check(&file, terminal),
+        Command::PluginsNew(wanted) => plugins::new(&wanted),
         Command::Fmf(args) => fmf(&args),
         Command::Print(text) => print(&text),
-        _ => Err(Error::Output(io::Error::other("not yet"))),
+        Command::Simulate(wanted) => simulate::simulate(*wanted, terminal),
+        Command::Resume(wanted) => resume::resume(&wanted, surroundings, terminal),
+        Command::History(wanted) => history::history(&wanted, terminal),
     }
 }
 

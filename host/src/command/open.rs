@@ -13,7 +13,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    config::{Libraries, PluginUse},
+    config::{Libraries, PluginUse, Secrets},
     plugin::{self, PluginError, Provisioner, Registry, Reporter, Search, Trust},
     store::{PluginFile, StateDir},
 };
@@ -21,7 +21,7 @@ use crate::{
 use super::Error;
 
 /// How long a plugin may take to be made, or to answer a question before the run begins.
-const LIMIT: Duration = Duration::from_secs(30);
+pub(super) const LIMIT: Duration = Duration::from_secs(30);
 
 /// Opens the libraries of a command.
 pub(super) fn registry(
@@ -66,6 +66,8 @@ fn make<T: Send + 'static>(
     make: fn(&Registry, &str, &str, &Value) -> Result<T, PluginError>,
 ) -> Result<T, Error> {
     let (registry, plugin, name) = (Arc::clone(registry), entry.plugin.clone(), entry.name.clone());
+    let offer = registry.find(kind, &plugin).map_err(|error| blame(entry, error))?;
+    let entry = &entry.clone().with_schema(&offer.provided().schema, &Secrets::default());
     let config = Value::Object(entry.expose().clone());
     within(LIMIT, format!("{kind} `{}`", entry.name), move || make(&registry, &plugin, &name, &config))?
         .map_err(|error| blame(entry, error))
@@ -77,6 +79,7 @@ fn blame(entry: &PluginUse, error: PluginError) -> Error {
         PluginError::Make { error, .. } if error.kind() == ErrorKind::Config => {
             entry.blame(&error.to_string()).into()
         }
+        unknown @ PluginError::Unknown { .. } => entry.blame(&unknown.to_string()).into(),
         other => other.into(),
     }
 }

@@ -1,6 +1,6 @@
 //! From a plan to a job: plugins opened, tests discovered, everything checked that can be checked before the first machine.
 
-use std::{borrow::Cow, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use atex_plugin_api::{
     describe::Kind,
@@ -13,18 +13,19 @@ use crate::{
         self, Catalogue, Chain,
         config::{Config, Past, Resume, Served, TestPlan},
         event::{ChainId, Command, Event, Ms, PlatformId, TestId},
+        verdict::Verdict,
     },
     engine::{CALL_LIMIT, Job, OwnThread, Platform, Pool, Test},
     executor::spec,
-    fmf::discover::DiscoveredTest,
     plugin::{Call, Provisioner, Registry, Reporter},
     report::Metadata,
-    store::{Promise, RunPlugin, StateDir},
+    store::{Class, Promise, RunPlugin, StateDir},
 };
 
 use super::{
     Error, open,
-    select::{Selected, select},
+    select::{Selected, SelectedTest, select},
+    workload::{TestCatalogue, workload},
 };
 
 /// How long a provider may keep a machine beyond the run's own time limit.
@@ -44,6 +45,8 @@ pub(super) struct Prepared {
     pub(super) plugins: Vec<RunPlugin>,
     /// What policies asked for at registration, per chain.
     pub(super) registered: Vec<Vec<(u16, Command)>>,
+    /// Verdicts of an earlier session, with the class of the execution that each names.
+    pub(super) kept: Vec<(Verdict, Option<Class>)>,
     pub(super) warnings: Vec<String>,
 }
 
@@ -65,43 +68,33 @@ impl Prepared {
 
 pub(super) fn prepare(plan: RunPlan, run: &str, state: &StateDir) -> Result<Prepared, Error> {
     let registry = open::registry(&plan.libraries, plan.allow.strict, state)?;
-    let Selected { plan, tree: root, digest, platforms, mut warnings } = select(plan, state)?;
-    let mut used = Used { registry: &registry, plugins: Vec::new() };
+    let Selected { plan, tree: root, digest, mut platforms, mut warnings } = select(plan, state)?;
+    let plan =
+        plan.with_schemas(|kind, name| Some(registry.find(kind, name).ok()?.provided().schema.clone()));
+    let mut used = Used::new(&registry);
     let (pools, mut config) = pools(&plan, &mut used, state)?;
-    let (chains, policy_names) = chains(&plan, &mut used)?;
+    let (mut chains, policy_names) = chains(&plan, &mut used, true)?;
     let reporters = reporters(&plan, &mut used)?;
     let plugins = used.plugins;
     warnings.extend(registry.warnings().iter().map(ToString::to_string));
 
-    let mut job_platforms = Vec::new();
-    let mut tests = Vec::new();
-    let mut catalogue = TestCatalogue { tests: Vec::new() };
-    for (number, selected) in platforms.into_iter().enumerate() {
-        let of_plan = &plan.platforms[number];
-        for test in selected.tests {
-            let spec = Arc::new(test.spec);
-            tests.push(Test {
-                platform: number as PlatformId,
-                name: spec.name.clone(),
-                spec: Arc::clone(&spec),
-            });
-            catalogue.tests.push(Described { platform: number as PlatformId, spec, found: test.found });
-        }
-        job_platforms.push(Platform {
-            name: of_plan.name.clone(),
-            context: of_plan.context.clone(),
-            require: of_plan.require.clone(),
-            site: selected.site,
-        });
-    }
-    let plans: Vec<TestPlan> = catalogue.tests.iter().map(Described::plan).collect();
+    let tests: Vec<Vec<SelectedTest>> =
+        platforms.iter_mut().map(|platform| std::mem::take(&mut platform.tests)).collect();
+    let (tests, catalogue) = workload(&plan, tests, state);
+    let job_platforms = plan.platforms.iter().zip(platforms).map(|(of_plan, selected)| Platform {
+        name: of_plan.name.clone(),
+        context: of_plan.context.clone(),
+        require: of_plan.require.clone(),
+        site: selected.site,
+    });
+    let job_platforms = job_platforms.collect();
+    let plans = catalogue.plans();
     config.platforms = plan
         .platforms
         .iter()
         .map(|platform| core::config::Platform { chain: platform.policies as ChainId })
         .collect();
     config.chains = chains.iter().map(Chain::shape).collect();
-    let mut chains = chains;
     let registered = register(&mut chains, &plan, &catalogue);
 
     let metadata: Metadata = {
@@ -124,16 +117,31 @@ pub(super) fn prepare(plan: RunPlan, run: &str, state: &StateDir) -> Result<Prep
         lifetime: plan.limits.time + SPARE_LIFETIME,
         strict: plan.allow.strict,
     };
-    Ok(Prepared { plan, job, reporters, metadata, root, digest, plugins, registered, warnings })
+    Ok(Prepared {
+        plan,
+        job,
+        reporters,
+        metadata,
+        root,
+        digest,
+        plugins,
+        registered,
+        kept: Vec::new(),
+        warnings,
+    })
 }
 
 /// Plugins as they are opened, for run.json.
-struct Used<'a> {
+pub(super) struct Used<'a> {
     registry: &'a Arc<Registry>,
     plugins: Vec<RunPlugin>,
 }
 
-impl Used<'_> {
+impl<'a> Used<'a> {
+    pub(super) fn new(registry: &'a Arc<Registry>) -> Self {
+        Self { registry, plugins: Vec::new() }
+    }
+
     fn note(&mut self, kind: Kind, entry: &PluginUse) -> Result<crate::store::PluginFile, Error> {
         let file = open::plugin_file(self.registry, kind, &entry.plugin)?;
         let plugin = RunPlugin {
@@ -218,6 +226,7 @@ fn config_of(plan: &RunPlan) -> Config {
     config.limits.setup_failures = limits.setup_failures;
     config.limits.reserve_failures = limits.reserve_failures;
     config.limits.lost_machine_reruns = u16::try_from(limits.lost_machine_reruns).unwrap_or(u16::MAX);
+    config.limits.abort_time = ms(limits.release);
     // Finish phases and cleaning come before the provisioner's own part.
     config.limits.release_time = ms(limits.release) + ms(spec::Limits::default().phase_time);
     config.limits.grace = ms(limits.grace) + 2 * ms(limits.keepalive);
@@ -229,7 +238,13 @@ fn ms(time: Duration) -> Ms {
 }
 
 /// The chains of policies, each policy on a thread of its own, and their names.
-fn chains(plan: &RunPlan, used: &mut Used<'_>) -> Result<(Vec<Chain>, Vec<Vec<String>>), Error> {
+///
+/// Without threads of their own policies are quicker to ask, and one that blocks blocks whoever asks.
+pub(super) fn chains(
+    plan: &RunPlan,
+    used: &mut Used<'_>,
+    threads: bool,
+) -> Result<(Vec<Chain>, Vec<Vec<String>>), Error> {
     let mut chains = Vec::new();
     let mut names = Vec::new();
     for entries in &plan.policies {
@@ -237,9 +252,11 @@ fn chains(plan: &RunPlan, used: &mut Used<'_>) -> Result<(Vec<Chain>, Vec<Vec<St
         for entry in entries {
             let policy = open::policy(used.registry, entry)?;
             used.note(Kind::Policy, entry)?;
-            let policy =
-                OwnThread::start(&entry.name, Box::new(policy), CALL_LIMIT).map_err(Error::Thread)?;
-            policies.push(Box::new(policy));
+            policies.push(if threads {
+                Box::new(OwnThread::start(&entry.name, Box::new(policy), CALL_LIMIT).map_err(Error::Thread)?)
+            } else {
+                Box::new(policy)
+            });
         }
         chains.push(Chain::new(policies));
         names.push(entries.iter().map(|entry| entry.name.clone()).collect());
@@ -259,74 +276,10 @@ fn reporters(plan: &RunPlan, used: &mut Used<'_>) -> Result<Vec<(Reporter, Durat
 
 /// Tells each chain of the tests of its platforms, which stand side by side.
 fn register(chains: &mut [Chain], plan: &RunPlan, catalogue: &TestCatalogue) -> Vec<Vec<(u16, Command)>> {
-    let run = RunInfo::new(plan.seed, catalogue.tests.len() as u32, plan.platforms.len() as u16);
-    let mut registered = Vec::new();
-    for (number, chain) in chains.iter_mut().enumerate() {
-        let of_chain = |test: &Described| plan.platforms[usize::from(test.platform)].policies == number;
-        let first = catalogue.tests.iter().position(of_chain).unwrap_or(0);
-        let count = catalogue.tests.iter().filter(|test| of_chain(test)).count();
-        let range = first as TestId..(first + count) as TestId;
-        registered.push(chain.register(&run, range, catalogue));
-    }
-    registered
-}
-
-/// What policies and reporters may ask of a test.
-struct Described {
-    platform: PlatformId,
-    spec: Arc<spec::TestSpec>,
-    found: DiscoveredTest,
-}
-
-impl Described {
-    fn plan(&self) -> TestPlan {
-        TestPlan {
-            platform: self.platform,
-            claim: self.claim(),
-            limit: ms(self.spec.duration),
-            expected: 0,
-            past: Past::FRESH,
-        }
-    }
-
-    /// `extra-slots`: how many slots the test takes; `all` for the whole machine.
-    fn claim(&self) -> u16 {
-        match self.found.metadata().get("extra-slots") {
-            Some(value) if value.as_str() == Some("all") => WHOLE_MACHINE,
-            Some(value) => {
-                value.as_i64().map_or(1, |slots| u16::try_from(slots.max(1)).unwrap_or(WHOLE_MACHINE))
-            }
-            None => 1,
-        }
-    }
-}
-
-struct TestCatalogue {
-    tests: Vec<Described>,
-}
-
-impl TestCatalogue {
-    fn value(&self, test: TestId, key: &str) -> Option<serde_json::Value> {
-        self.tests.get(test as usize)?.found.metadata().get(key).map(crate::fmf::Value::to_json)
-    }
-}
-
-impl Catalogue for TestCatalogue {
-    fn info(&self, test: TestId) -> TestInfo<'_> {
-        let Some(described) = self.tests.get(test as usize) else { return TestInfo::new(test, "", &[]) };
-        let plan = described.plan();
-        let mut info = TestInfo::new(test, &described.spec.name, &[]);
-        info.platform = described.platform;
-        info.claim = plan.claim;
-        info.limit = plan.limit;
-        info.expected = plan.expected;
-        info
-    }
-
-    fn attr(&self, test: TestId, key: &str) -> Cow<'_, str> {
-        match self.tests.get(test as usize) {
-            Some(described) => Cow::Owned(described.found.attribute(key)),
-            None => Cow::Borrowed(""),
-        }
-    }
+    let run = RunInfo::new(plan.seed, catalogue.len() as u32, plan.platforms.len() as u16);
+    let chain_of = |platform: PlatformId| plan.platforms[usize::from(platform)].policies;
+    let one = |(number, chain): (usize, &mut Chain)| {
+        chain.register(&run, catalogue.range(|platform| chain_of(platform) == number), catalogue)
+    };
+    chains.iter_mut().enumerate().map(one).collect()
 }

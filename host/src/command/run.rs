@@ -18,7 +18,7 @@ use crate::{
 };
 
 use super::{
-    Error, Terminal,
+    Error, Terminal, history,
     prepare::{Prepared, prepare},
 };
 
@@ -46,7 +46,7 @@ pub(super) fn run(plan: RunPlan, terminal: &Terminal) -> Result<ExitStatus, Erro
     directory.write_run_file(&run_file)?;
     let ledger = Ledger::open(&state.ledger(&run).map_err(Error::State)?)?;
     let first = prepared.first_events();
-    go(prepared, &directory, run_file, ledger, first, false, terminal)
+    go(prepared, &directory, run_file, ledger, first, false, &state, terminal)
 }
 
 /// Starts readers and engine, and waits for the end. `first`: what the engine is to begin with.
@@ -57,6 +57,7 @@ pub(super) fn go(
     ledger: Ledger,
     first: Vec<crate::core::event::Event>,
     resumed: bool,
+    state: &StateDir,
     terminal: &Terminal,
 ) -> Result<ExitStatus, Error> {
     let mut journal = directory.journal()?;
@@ -66,7 +67,7 @@ pub(super) fn go(
     journal.append(&begins).map_err(Error::State)?;
     let (sender, inbox) = engine::inbox();
     let mut readers = Vec::new();
-    let mut names = vec![CONSOLE.to_owned()];
+    let mut names = vec![(CONSOLE.to_owned(), CONSOLE_TIMEOUT)];
     let console = Console::new(
         style(terminal),
         Arc::clone(&run_file),
@@ -76,10 +77,8 @@ pub(super) fn go(
     // The console goes on from here; reporters are told everything anew.
     let wake = report::start(CONSOLE, Box::new(console), directory.journal_path(), offset, sender.clone());
     readers.push(wake.map_err(Error::Thread)?);
-    let mut finish_timeout = CONSOLE_TIMEOUT;
     for (reporter, timeout) in prepared.reporters {
         let name = reporter.instance().name().to_owned();
-        finish_timeout = finish_timeout.max(timeout);
         let follower = PluginReporter::new(
             reporter,
             Arc::clone(&run_file),
@@ -89,11 +88,12 @@ pub(super) fn go(
         );
         let wake = report::start(&name, Box::new(follower), directory.journal_path(), 0, sender.clone());
         readers.push(wake.map_err(Error::Thread)?);
-        names.push(name);
+        names.push((name, timeout));
     }
     let chronicle = Chronicle::new(journal, ledger, readers);
-    let engine = Engine::start(prepared.job, chronicle, names, (sender, inbox))?;
-    let tally = engine.run(first, finish_timeout);
+    let engine = Engine::start(prepared.job, chronicle, names, &prepared.kept, (sender, inbox))?;
+    let tally = engine.run(first);
+    history::remember(state, directory, &run_file);
     Ok(tally.exit())
 }
 
@@ -102,7 +102,7 @@ const CONSOLE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
 /// The console's name among the readers.
 const CONSOLE: &str = "console";
 
-fn style(terminal: &Terminal) -> Style {
+pub(super) fn style(terminal: &Terminal) -> Style {
     let output = terminal.output();
     Style {
         json: output.format == Format::Json,

@@ -76,6 +76,18 @@ pub(super) fn discover(plan: &RunPlan, state: &StateDir) -> Result<(Arc<Tree>, V
 
 /// Discovers, and decides where machines come from.
 pub(super) fn select(plan: RunPlan, state: &StateDir) -> Result<Selected, Error> {
+    let mut selected = select_tests(plan, state, true)?;
+    let root = &selected.tree;
+    selected.digest = tree_digest(root).map_err(|error| Error::Tree { root: root.clone(), error })?;
+    Ok(selected)
+}
+
+/// Discovers only: nothing is going to run, so nobody has to say where.
+pub(super) fn select_for_simulation(plan: RunPlan, state: &StateDir) -> Result<Selected, Error> {
+    select_tests(plan, state, false)
+}
+
+fn select_tests(plan: RunPlan, state: &StateDir, needs_pools: bool) -> Result<Selected, Error> {
     let (tree, discovered) = discover(&plan, state)?;
     let mut warnings: Vec<String> = Vec::new();
     let mut plans: Vec<DiscoveredPlan> = Vec::new();
@@ -95,14 +107,14 @@ pub(super) fn select(plan: RunPlan, state: &StateDir) -> Result<Selected, Error>
         let known = names.iter().find(|(name, _)| *name == platform.name);
         known.map(|(_, plans)| plans.clone()).unwrap_or_default()
     });
-    for (number, found) in plans.iter().enumerate() {
+    for (number, found) in plans.iter().enumerate().filter(|_| needs_pools) {
         if plan.platforms[number].pools == PoolChoice::Unspecified
             && let Some(pool) = provision::pool(&plan, found)?
         {
             plan = plan.with_plan_pool(number, pool);
         }
     }
-    if let Some(without) = plan.without_pool() {
+    if let Some(without) = plan.without_pool().filter(|_| needs_pools) {
         return Err(without.no_pool().into());
     }
     let wanted = plan.rerun_failed.as_deref().map(failed_in).transpose()?;
@@ -121,9 +133,7 @@ pub(super) fn select(plan: RunPlan, state: &StateDir) -> Result<Selected, Error>
         platforms.push(SelectedPlatform { site, tests });
         plan.platforms.push(platform);
     }
-    let digest =
-        tree_digest(tree.root()).map_err(|error| Error::Tree { root: tree.root().to_owned(), error })?;
-    Ok(Selected { plan, tree: tree.root().to_owned(), digest, platforms, warnings })
+    Ok(Selected { plan, tree: tree.root().to_owned(), digest: String::new(), platforms, warnings })
 }
 
 fn site(

@@ -19,18 +19,14 @@ pub enum Source {
     File(PathBuf, Option<Position>),
     /// An option of the command line, e.g. `--provisioner`.
     Argument(String),
-    /// An environment variable of the host.
-    Variable(String),
-    /// The run.json of an earlier run.
-    Record(PathBuf),
 }
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(file, Some(at)) => write!(f, "{}:{}:{}", file.display(), at.line, at.column),
-            Self::Argument(name) | Self::Variable(name) => f.write_str(name),
-            Self::File(file, None) | Self::Record(file) => write!(f, "{}", file.display()),
+            Self::Argument(name) => f.write_str(name),
+            Self::File(file, None) => write!(f, "{}", file.display()),
         }
     }
 }

@@ -31,6 +31,7 @@ mod yaml;
 pub use again::{StoredPlace, configuration_changed};
 pub use error::{ConfigError, Position, Source};
 pub use exit::ExitStatus;
+pub(crate) use expand::is_secret_key;
 pub use file::schema;
 pub use path::{Path, Step};
 pub use plan::{

@@ -26,7 +26,9 @@ impl Surroundings {
         let variables: BTreeMap<_, _> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
-        let owner = owner(&variables, rustix::system::uname().nodename().to_str().unwrap_or_default());
+        let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let user = user(&variables, &users, rustix::process::getuid().as_raw());
+        let owner = owner(&user, rustix::system::uname().nodename().to_str().unwrap_or_default());
         // 46 random bits: few enough to be exact in any JSON reader and to be typed again.
         let seed = (uuid::Uuid::now_v7().as_u64_pair().1 << 2) >> 18;
         Ok(Self { directory, variables, owner, seed })
@@ -58,8 +60,18 @@ pub(crate) fn join(base: &Path, path: &Path) -> PathBuf {
     base.join(path).components().filter(|part| *part != Component::CurDir).collect()
 }
 
-fn owner(variables: &BTreeMap<String, String>, host: &str) -> String {
-    let user = ["USER", "LOGNAME"].iter().find_map(|name| variables.get(*name)).map_or("", String::as_str);
+/// The name of the user: what the environment says, else what the user database says, else the number.
+fn user(variables: &BTreeMap<String, String>, users: &str, uid: u32) -> String {
+    let named =
+        ["USER", "LOGNAME"].iter().find_map(|name| variables.get(*name)).filter(|name| !name.is_empty());
+    let listed = || {
+        let of_user = |line: &&str| line.split(':').nth(2) == Some(uid.to_string().as_str());
+        users.lines().find(of_user).and_then(|line| line.split(':').next()).map(str::to_owned)
+    };
+    named.cloned().or_else(listed).unwrap_or_else(|| format!("uid{uid}"))
+}
+
+fn owner(user: &str, host: &str) -> String {
     let clean = |word: &str, otherwise: &str| {
         let word: String =
             word.chars().filter(|c| c.is_alphanumeric() || "-_.".contains(*c)).take(63).collect();
@@ -80,10 +92,18 @@ mod tests {
 
     #[test]
     fn owner_is_made_of_harmless_characters() {
-        let variables = |user: &str| BTreeMap::from([("USER".to_owned(), user.to_owned())]);
-        assert_eq!(owner(&variables("me"), "box.lab"), "me@box.lab");
-        assert_eq!(owner(&variables("m/e\n"), ""), "me@localhost");
-        assert_eq!(owner(&BTreeMap::new(), "box"), "unknown@box");
+        assert_eq!(owner("me", "box.lab"), "me@box.lab");
+        assert_eq!(owner("m/e\n", ""), "me@localhost");
+        assert_eq!(owner("/", "box"), "unknown@box");
+    }
+
+    #[test]
+    fn the_user_has_a_name_also_without_an_environment() {
+        let users = "root:x:0:0::/:/bin/sh\nbroken\nme:x:1000:1000::/:/bin/sh\n";
+        let variables = |user: &str| BTreeMap::from([("LOGNAME".to_owned(), user.to_owned())]);
+        assert_eq!(user(&variables("you"), users, 1000), "you");
+        assert_eq!(user(&variables(""), users, 1000), "me");
+        assert_eq!(user(&BTreeMap::new(), users, 7), "uid7");
     }
 
     #[test]

@@ -85,6 +85,8 @@ pub struct Limits {
     pub backoff: Ms,
     pub backoff_max: Ms,
     pub setup_time: Ms,
+    /// How long an aborted reservation may take to end, and a lease to be renewed.
+    pub abort_time: Ms,
     /// One call of `release`.
     pub release_time: Ms,
     /// How often `release` is called before the lease is left to gc.
@@ -152,6 +154,7 @@ impl Default for Limits {
             backoff: 5_000,
             backoff_max: 600_000,
             setup_time: 1_800_000,
+            abort_time: 60_000,
             release_time: 300_000,
             release_tries: 4,
             answer_time: 5_000,

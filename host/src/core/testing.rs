@@ -306,7 +306,9 @@ impl Policy for Shard {
         Wants::default()
     }
     fn register(&mut self, _run: &RunInfo, tests: &[TestInfo<'_>]) -> Result<()> {
-        self.1.extend(tests.iter().map(|test| test.id).filter(|&test| mix(test.into()) % self.0 != 0));
+        self.1.extend(
+            tests.iter().map(|test| test.id).filter(|&test| !mix(test.into()).is_multiple_of(self.0)),
+        );
         Ok(())
     }
     fn ready(&mut self, out: &mut Vec<Command>) -> Result<()> {
@@ -335,7 +337,7 @@ impl Policy for Fitness {
     fn prefer(&self, machine: &View<'_>, window: &[Class], out: &mut Vec<Prefer>) -> Result<()> {
         for &test in window {
             let suits = (mix(self.seed ^ u64::from(test ^ machine.kind)) % 100) as i64;
-            out.push(Prefer::Class(test, if (test + machine.kind) % 7 == 0 { VETO } else { suits }));
+            out.push(Prefer::Class(test, if (test + machine.kind).is_multiple_of(7) { VETO } else { suits }));
         }
         Ok(())
     }
@@ -356,7 +358,7 @@ impl Policy for ByKind {
             let test = queued.test;
             // A test that failed is ranked by kind too, so that kinds that agreed come apart.
             let differs = test >= self.from || queued.attempt > 1;
-            let ruled_out = self.veto && differs && (test + kind) % 5 == 0;
+            let ruled_out = self.veto && differs && (test + kind).is_multiple_of(5);
             let score = if ruled_out { VETO } else { i64::from(differs) * i64::from((test ^ kind) % 3) };
             Rank { class: 0, score }
         }));

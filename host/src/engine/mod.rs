@@ -36,11 +36,14 @@ use crate::core::{
     Coordinator,
     config::Misfit,
     event::{Action, Event, ExecutionId, LeaseId, Ms, Shutdown, TestId},
+    verdict::Verdict,
 };
-use crate::store::Class;
+use crate::store::{Class, What};
 
 use self::{calls::Calls, machines::Machines, policies::Policies};
 
+/// The signal after which nothing is waited for.
+const LAST_SIGNAL: u32 = 3;
 /// Inputs that are handled before readers are woken and verdicts synced.
 const BATCH: usize = 256;
 
@@ -75,7 +78,8 @@ pub(crate) struct Engine {
     signals: u32,
     /// Set by the last action of all.
     over: bool,
-    reporters_left: Vec<String>,
+    /// Who is not through yet, and how long each may take after the last record.
+    reporters: Vec<(String, Duration)>,
 }
 
 /// An execution that is under way, or waits to be judged.
@@ -92,18 +96,23 @@ pub(crate) fn inbox() -> (Sender<Input>, Receiver<Input>) {
 }
 
 impl Engine {
-    /// Starts the threads of policies and signals. `reporters`: names of those who will send [`Input::ReporterDone`].
+    /// Starts the threads of policies and signals. `reporters`: those who will send [`Input::ReporterDone`], and how long
+    /// each may take after the last record. `kept`: verdicts of an earlier session.
     pub(crate) fn start(
         mut job: Job,
         chronicle: Chronicle,
-        reporters: Vec<String>,
+        reporters: Vec<(String, Duration)>,
+        kept: &[(Verdict, Option<Class>)],
         (sender, inbox): (Sender<Input>, Receiver<Input>),
     ) -> Result<Self, StartError> {
         signals::start(sender.clone())?;
         let coordinator = Coordinator::new(job.config.clone(), &job.plans)?;
         let chains = std::mem::take(&mut job.chains);
         let policies = Policies::start(chains, &job.policy_names, &sender)?;
-        let tally = Tally::new(job.tests.len(), job.strict);
+        let mut tally = Tally::new(job.tests.len(), job.strict);
+        for (verdict, class) in kept {
+            tally.count(Class::of_verdict(verdict, *class));
+        }
         Ok(Self {
             job,
             coordinator,
@@ -120,12 +129,12 @@ impl Engine {
             began: Instant::now(),
             signals: 0,
             over: false,
-            reporters_left: reporters,
+            reporters,
         })
     }
 
-    /// Runs all tests, then waits for the reporters.
-    pub(crate) fn run(mut self, first: Vec<Event>, finish_timeout: Duration) -> Tally {
+    /// Runs all tests, then waits for the reporters. `first`: what to begin with.
+    pub(crate) fn run(mut self, first: Vec<Event>) -> Tally {
         self.feed(Event::Tick);
         for event in first {
             self.feed(event);
@@ -134,7 +143,7 @@ impl Engine {
             let deadline = self.coordinator.next_deadline();
             self.turn(deadline);
         }
-        self.end(finish_timeout)
+        self.end()
     }
 
     /// Waits for one input, handles it and what else is there.
@@ -196,14 +205,14 @@ impl Engine {
         let (level, what) = match self.signals {
             1 => (Shutdown::Finish, "cancelling tests and giving machines back; again to hurry"),
             2 => (Shutdown::Release, "giving machines back without waiting for tests; again to leave"),
-            _ => (Shutdown::Leave, "leaving; `atex-host gc` finds what is still held"),
+            LAST_SIGNAL.. | 0 => (Shutdown::Leave, "leaving; `atex-host gc` finds what is still held"),
         };
         self.warn(format!("{}: {what}", signals::name(signal)));
         self.feed(Event::Stop { level, signal });
     }
 
     fn on_reporter_done(&mut self, reporter: &str, problem: Option<String>) {
-        self.reporters_left.retain(|name| name != reporter);
+        self.reporters.retain(|(name, _)| name != reporter);
         if let Some(problem) = problem {
             self.tally.host_failed();
             self.warn(problem);
@@ -213,29 +222,15 @@ impl Engine {
     /// Something people should know: into the log and the journal.
     fn warn(&mut self, text: String) {
         tracing::warn!("{text}");
-        self.chronicle.tell(crate::store::What::Warning { text });
+        self.chronicle.tell(What::Warning { text });
     }
 
     /// The last record, and the wait for those who read it.
-    fn end(mut self, finish_timeout: Duration) -> Tally {
+    fn end(mut self) -> Tally {
         let ended = self.tally.ended();
-        self.chronicle.tell(crate::store::What::Ended(ended));
+        self.chronicle.tell(What::Ended(ended));
         self.chronicle.turn();
-        let deadline = Instant::now() + finish_timeout;
-        while !self.reporters_left.is_empty() && self.signals < 3 {
-            match self.inbox.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(Input::ReporterDone { reporter, problem }) => self.on_reporter_done(&reporter, problem),
-                Ok(Input::Signal(_)) => self.signals += 1,
-                Ok(_late) => {}
-                Err(_) => break,
-            }
-        }
-        for reporter in std::mem::take(&mut self.reporters_left) {
-            self.tally.host_failed();
-            tracing::error!(
-                "reporter {reporter} was not through in time; `atex-host report` goes on from where it stopped"
-            );
-        }
+        self.wait_for_reporters();
         if !self.chronicle.is_complete() {
             self.tally.host_failed();
         }
@@ -244,5 +239,36 @@ impl Engine {
             tracing::error!("{error}");
         }
         self.tally
+    }
+
+    fn wait_for_reporters(&mut self) {
+        let ended = Instant::now();
+        while let Some(&(_, limit)) = self.reporters.iter().min_by_key(|(_, limit)| *limit) {
+            if self.signals >= LAST_SIGNAL {
+                break;
+            }
+            match self.inbox.recv_timeout(limit.saturating_sub(ended.elapsed())) {
+                Ok(Input::ReporterDone { reporter, problem }) => self.on_reporter_done(&reporter, problem),
+                Ok(Input::Signal(_)) => self.signals += 1,
+                Ok(_late) => {}
+                Err(_) => self.give_up_reporters(limit),
+            }
+        }
+        self.give_up_reporters(Duration::MAX);
+    }
+
+    /// Those whose time is up.
+    fn give_up_reporters(&mut self, limit: Duration) {
+        let (late, left) =
+            std::mem::take(&mut self.reporters).into_iter().partition(|(_, own)| *own <= limit);
+        self.reporters = left;
+        let late: Vec<(String, Duration)> = late;
+        for (reporter, _) in late {
+            self.tally.host_failed();
+            let text = format!(
+                "reporter `{reporter}` was not through in time: `atex-host report` tells it the rest"
+            );
+            tracing::error!("{text}");
+        }
     }
 }

@@ -92,12 +92,9 @@ impl Directory {
         opened.map(File::from).map_err(|error| self.error("create", name, error))
     }
 
-    /// Removes a file beside `files/`; it need not exist.
+    /// Removes a file beside `files/`.
     pub(super) fn remove_scratch(&self, name: &'static str) -> Result<(), ArtifactsError> {
-        match unlinkat(&self.root, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(error) => Err(self.error("remove", name, error)),
-        }
+        unlinkat(&self.root, name, AtFlags::empty()).map_err(|error| self.error("remove", name, error))
     }
 
     /// Lets `to` be what `from` was, both beside `files/`.
@@ -436,7 +433,6 @@ mod tests {
         assert!(directory.link("log", Some("s"), "d/out").unwrap().is_none(), "there is a file");
         assert_eq!(directory.link("log", Some("s"), "d").unwrap().unwrap().name, "d (1)");
         log.write_all(b"later").unwrap();
-        directory.remove_scratch("log").unwrap();
         directory.remove_scratch("log").unwrap();
         let place = directory.publish().unwrap();
         assert_eq!(fs::read_to_string(place.join("files/s/d/out")).unwrap(), "later");

@@ -256,8 +256,12 @@ os.waitpid(p,0)" "$own/run/tty.sh"
 
 # collect ID DIRECTORY: its contents as a tar stream on stdout
 collect() {
-  tar -cf - -C "$2" . 2>/dev/null
-  say "$1" $? ''
+  local rc
+  $setsid tar -cf - -C "$2" . 2>/dev/null </dev/null 8>&- 9>&- &
+  pid=$!
+  while struck=; wait "$pid"; rc=$?; [[ $struck ]]; do :; done 2>/dev/null
+  pid=''
+  say "$1" "$rc" ''
 }
 
 setsid=; command -v setsid >/dev/null && setsid=setsid

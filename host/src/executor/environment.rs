@@ -47,6 +47,12 @@ pub(crate) fn test_code(
     )
 }
 
+/// Shell code that runs a script of a check; `$state` is where it can leave something for the next one.
+pub(crate) fn check_code(place: &Place, slot: u16, script: &str, id: u64) -> String {
+    let state = vec![("state".to_owned(), format!("{}/run", place.slot(slot)))];
+    code(&Command { id, flags: "", cwd: &place.tree(slot), metadata: "", data: 0, script }, &vec![], &state)
+}
+
 /// Shell code that runs a script of a phase in the root of the tree.
 pub(crate) fn script_code(place: &Place, site: &Site, script: &str, id: u64) -> String {
     let mut above = common(place, 0);

@@ -3,14 +3,19 @@
 //! The first thing that goes wrong is the [fault](Intake::fault); the worker ends the test for it. From then on nothing is
 //! taken from the control channel, while the log goes on as long as it can be recorded: it may tell why.
 
-use std::fs::File;
-use std::io::{self, Read, Seek, Write};
 use std::time::{Duration, Instant};
 
+use serde_json::{Map, Value};
+
 use super::clock::Clock;
-use super::control::{Event, Parser};
+use super::control::{Event, FileEntry, Header, Parser, Part};
 use super::result::{Fallback, Options, RecordError, Recorder};
 use super::spec::{Dialect, Ended, Framework, Report, ResultRule, RunOrder, RunReport, Site, unix_ms};
+
+/// A result of the host's own.
+fn header(name: Option<String>, partial: bool, files: Vec<FileEntry>, object: Map<String, Value>) -> Header {
+    Header { line: 0, size: 0, name, partial, files, forget_files: false, object }
+}
 
 #[derive(Debug)]
 pub(crate) struct Intake {
@@ -98,20 +103,21 @@ impl Intake {
     }
 
     pub(crate) fn log(&mut self, data: &[u8]) {
-        if self.log_works {
-            if let Err(e) = self.recorder.log(data) {
-                self.log_works = false;
-                self.fail(&e);
-            }
+        if self.log_works
+            && let Err(e) = self.recorder.log(data)
+        {
+            self.log_works = false;
+            self.fail(&e);
         }
     }
 
     /// The process has ended by itself: nothing may be left in the middle.
     pub(crate) fn end(&mut self) {
-        if self.fault.is_none() && !self.disconnect {
-            if let Err(violation) = self.parser.finish() {
-                self.fail(&violation.into());
-            }
+        if self.fault.is_none()
+            && !self.disconnect
+            && let Err(violation) = self.parser.finish()
+        {
+            self.fail(&violation.into());
         }
     }
 
@@ -142,6 +148,30 @@ impl Intake {
     /// Passes on what has been reported since.
     pub(crate) fn tell(&mut self, report: &dyn Fn(Report)) {
         self.reports.drain(..).for_each(report);
+    }
+
+    /// The result of a check, with what it found; and what it means for the test, if anything.
+    pub(crate) fn check(&mut self, how: &str, status: &str, found: &[u8], test: Option<&str>) {
+        let name = Some(format!("check/{how}"));
+        let files = vec![FileEntry { name: format!("{how}.txt"), length: found.len() as u64 }];
+        let object = |status: &str| Map::from_iter([("status".to_owned(), Value::from(status))]);
+        let mut parts = vec![Part::Header(Box::new(header(name, false, files, object(status))))];
+        if !found.is_empty() {
+            parts.push(Part::Data { file: 0, bytes: found });
+        }
+        parts.push(Part::End);
+        if let Some(status) = test {
+            let mut object = object(status);
+            object.insert("note".into(), format!("check {how}: {status}").into());
+            parts.push(Part::Header(Box::new(header(None, true, vec![], object))));
+            parts.push(Part::End);
+        }
+        for part in parts {
+            match self.recorder.take(part) {
+                Ok(line) => self.line(line),
+                Err(e) => return self.fail(&e),
+            }
+        }
     }
 
     /// Publishes the artifacts.

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::checks;
 use super::clock::Clock;
 use super::cutter::End;
 use super::driver::{Driver, Sink};
@@ -20,11 +21,24 @@ use super::spec::{Ended, Packages, Report, RunOrder, RunReport, Site, unix_ms};
 /// For what is not a time-out there is no reason to wait long.
 const SHORT_GRACE: Duration = Duration::from_secs(1);
 
+/// Bytes of what a check found that are kept: the last ones.
+const MAX_FOUND: usize = 1 << 20;
+
+/// Returns before the machine goes down, so that its end is noticed in good order. Not in the test's process group.
+const REBOOT: &str = "command -v setsid >/dev/null && away=setsid\n\
+    $away bash -c 'sleep 0.5; reboot || shutdown -r now || systemctl reboot' >/dev/null 2>&1 &\nsleep 0.1";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     /// Packages that the test requires.
     Packages,
+    /// Marks for the checks.
+    Marks,
     Test,
+    /// The machine is told to reboot, for `restart-with-reboot`.
+    Reboot,
+    /// The check of this number.
+    Check(usize),
     /// Its `TMT_TEST_DATA` as a tar stream.
     Data,
 }
@@ -49,7 +63,7 @@ enum Pressure {
 
 #[derive(Debug)]
 pub(crate) struct Job {
-    order: Box<RunOrder>,
+    order: RunOrder,
     site: Arc<Site>,
     intake: Intake,
     clock: Clock,
@@ -75,7 +89,7 @@ pub(crate) struct Job {
 impl Job {
     /// Nothing has been sent yet. `installed` are the packages that the machine has got for tests.
     pub(crate) fn new(
-        order: Box<RunOrder>,
+        order: RunOrder,
         site: Arc<Site>,
         data: u32,
         installed: &mut BTreeSet<String>,
@@ -87,14 +101,22 @@ impl Job {
                 return Err(Box::new(Self::never_started(&order, Ended::NotStarted(why))));
             }
         };
+        if let Some(what) = checks::unsupported(&order.test.checks) {
+            return Err(Box::new(Self::never_started(&order, Ended::NotStarted(what))));
+        }
         let packages = still_wanted(&order.test.packages, installed);
         let clock = Clock::start(order.test.duration, Instant::now());
+        let stage = match (&packages, order.test.checks.is_empty()) {
+            (Some(_), _) => Stage::Packages,
+            (None, true) => Stage::Test,
+            (None, false) => Stage::Marks,
+        };
         Ok(Self {
             order,
             site,
             intake,
             clock,
-            stage: if packages.is_some() { Stage::Packages } else { Stage::Test },
+            stage,
             packages,
             tail: Tail::new(2000),
             counts: Counts::default(),
@@ -141,6 +163,18 @@ impl Job {
                 let script = packages::script(self.packages.as_ref().unwrap_or(&Packages::default()));
                 session.submit(slot, |id| environment::script_code(&place, &self.site, &script, id))?;
             }
+            Stage::Marks => {
+                let script = checks::before(&self.order.test.checks);
+                session.submit(slot, |id| environment::check_code(&place, slot, &script, id))?;
+            }
+            Stage::Check(number) => {
+                self.tail = Tail::new(MAX_FOUND);
+                let script = self.order.test.checks.get(number).map(checks::after).unwrap_or_default();
+                session.submit(slot, |id| environment::check_code(&place, slot, &script, id))?;
+            }
+            Stage::Reboot => {
+                session.submit(slot, |id| environment::check_code(&place, slot, REBOOT, id))?;
+            }
             Stage::Test => {
                 self.intake.begin();
                 if !self.told_start {
@@ -175,6 +209,10 @@ impl Job {
             self.cause = Some(Ended::TimedOut);
         }
         let Some(cause) = &self.cause else { return };
+        // What comes after a test that was ended for a reason is not ended for that reason.
+        if self.is_afterwards() && *cause != Ended::Cancelled {
+            return;
+        }
         match self.pressure {
             Pressure::None => {
                 let grace = self.site.limits.grace;
@@ -188,6 +226,10 @@ impl Job {
             }
             _ => {}
         }
+    }
+
+    fn is_afterwards(&self) -> bool {
+        matches!(self.stage, Stage::Check(_) | Stage::Data)
     }
 
     /// Killed, and the driver has not said that it is over.
@@ -214,7 +256,9 @@ impl Job {
         {
             self.leave();
         }
-        matches!(self.pressure, Pressure::None) && (self.cause.is_some() || self.intake.fault().is_some())
+        matches!(self.pressure, Pressure::None)
+            && !self.is_afterwards()
+            && (self.cause.is_some() || self.intake.fault().is_some())
     }
 
     /// The test waits for the machine to go away; while others run, its clock stands still.
@@ -241,6 +285,7 @@ impl Job {
     pub(crate) fn come_back(&mut self, session: &mut Session) -> Result<()> {
         self.leaving = false;
         self.over = None;
+        self.stage = Stage::Test;
         self.counts.reboots += 1;
         self.counts.restarts += 1;
         self.begin(session)
@@ -268,7 +313,16 @@ impl Job {
                     self.end_as(Ended::NotStarted(why));
                     return Ok(Next::Over);
                 }
-                self.stage = Stage::Test;
+                self.stage = self.first_stage();
+            }
+            Stage::Marks => self.stage = Stage::Test,
+            Stage::Reboot => return Ok(Next::Leaves),
+            Stage::Check(number) => {
+                self.checked(number, end.status);
+                self.stage = match self.stage_after(number + 1) {
+                    Some(stage) => stage,
+                    None => return Ok(Next::Over),
+                };
             }
             Stage::Test => match self.test_ended(end) {
                 Next::Goes => {}
@@ -299,14 +353,59 @@ impl Job {
         }
         if self.cause.is_none() && self.may_restart(end.status) {
             self.restarts_by_status += 1;
+            return self.restart();
+        }
+        match self.stage_after(0) {
+            Some(stage) => {
+                self.stage = stage;
+                Next::Goes
+            }
+            None => Next::Over,
+        }
+    }
+
+    /// After the packages.
+    fn first_stage(&self) -> Stage {
+        if self.order.test.checks.is_empty() { Stage::Test } else { Stage::Marks }
+    }
+
+    /// The check of this number, or what comes when all checks are through.
+    fn stage_after(&self, check: usize) -> Option<Stage> {
+        let wanted = !matches!(self.cause, Some(Ended::Cancelled | Ended::NotStarted(_)));
+        if wanted && check < self.order.test.checks.len() {
+            Some(Stage::Check(check))
+        } else if self.has_data && self.cause != Some(Ended::Cancelled) {
+            Some(Stage::Data)
+        } else {
+            None
+        }
+    }
+
+    fn checked(&mut self, number: usize, exit: i32) {
+        if let Some(check) = self.order.test.checks.get(number) {
+            let (status, test) = checks::judge(check.result, exit);
+            self.intake.check(&check.how, status, &self.tail.bytes, test);
+        }
+    }
+
+    /// Once more, because of the exit status.
+    fn restart(&mut self) -> Next {
+        if !self.order.test.restart.as_ref().is_some_and(|rule| rule.with_reboot) {
             self.counts.restarts += 1;
             return Next::Goes;
         }
-        if self.has_data {
-            self.stage = Stage::Data;
-            return Next::Goes;
+        if !self.site.may_reboot {
+            let why = "`restart-with-reboot`: this machine cannot be rebooted from inside";
+            self.end_as(Ended::Host(why.into()));
+            return Next::Over;
         }
-        Next::Over
+        self.stage = Stage::Reboot;
+        Next::Goes
+    }
+
+    /// The machine must have another boot id when it comes back.
+    pub(crate) fn wants_reboot(&self) -> bool {
+        self.stage == Stage::Reboot
     }
 
     fn may_restart(&self, status: i32) -> bool {
@@ -330,7 +429,7 @@ impl Job {
 impl Sink for Job {
     fn control(&mut self, data: &[u8]) {
         match self.stage {
-            Stage::Packages => {}
+            Stage::Packages | Stage::Marks | Stage::Reboot | Stage::Check(_) => {}
             Stage::Test if self.cause.is_some() => {}
             Stage::Test => self.intake.control(data, &mut self.clock),
             Stage::Data => self.intake.data(data),
@@ -339,7 +438,7 @@ impl Sink for Job {
 
     fn log(&mut self, data: &[u8]) {
         match self.stage {
-            Stage::Packages => self.tail.take(data),
+            Stage::Packages | Stage::Marks | Stage::Reboot | Stage::Check(_) => self.tail.take(data),
             Stage::Test => self.intake.log(data),
             Stage::Data => {}
         }

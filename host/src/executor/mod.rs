@@ -6,7 +6,9 @@
 //! streams are cut into one piece per command ([`cutter`]). [`job`] is one run of a test; what it says goes through
 //! [`intake`] to the control channel's parser ([`control`]) and the recorder of results.
 
+mod ansible;
 pub mod artifacts;
+mod checks;
 pub mod clock;
 pub mod control;
 mod cutter;

@@ -74,8 +74,12 @@ impl Output {
         if self.identity.is_some() {
             kept = self.join().map_err(|source| directory.io_error("write", LOG, source))?;
         }
-        directory.remove_scratch(TAIL)?;
-        directory.remove_scratch(LOG)?;
+        if self.tail.is_some() {
+            directory.remove_scratch(TAIL)?;
+        }
+        if self.head.is_some() {
+            directory.remove_scratch(LOG)?;
+        }
         Ok(kept)
     }
 

@@ -76,7 +76,8 @@ mod tests {
 
     #[test]
     fn each_manager_in_its_own_words() {
-        let table: &[(&str, &[(&str, &str)], &str)] = &[
+        type Row<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
+        let table: &[Row<'_>] = &[
             ("dnf", &[("rpm", "exit 1"), ("dnf", "")], "dnf -y install --exclude=x -- a"),
             ("yum", &[("rpm", "exit 1"), ("yum", "")], "yum -y install --exclude=x -- a"),
             ("zypper", &[("rpm", "exit 1"), ("zypper", "")], "zypper --non-interactive install -- a"),

@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
-use super::environment;
 use super::packages;
 use super::session::{Error, Interrupt, Result, Session, Tail};
 use super::spec::{Action, Phase, Site};
+use super::{ansible, environment};
 
 /// How much of a failed script's output goes into the message.
 const SHOWN: usize = 2000;
@@ -58,9 +58,9 @@ fn run_one(
             let script = packages::script(packages);
             run_script(session, site, &script, limit, interrupt).map_err(|e| in_phase(name, e))
         }
-        Action::Ansible { .. } => Err(Error::Failed(format!(
-            "{name}: ansible playbooks cannot be run yet; use `how: shell`, or run ansible-playbook beforehand"
-        ))),
+        Action::Ansible { playbooks, extra_args } => {
+            ansible::run(session, playbooks, extra_args, limit, interrupt).map_err(|e| in_phase(name, e))
+        }
     }
 }
 

@@ -99,7 +99,7 @@ fn random_word() -> Result<String> {
     std::fs::File::open("/dev/urandom")
         .and_then(|mut file| file.read_exact(&mut bytes))
         .map_err(|e| Error::Failed(format!("cannot read /dev/urandom: {e}")))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(super::names::hexadecimal(&bytes))
 }
 
 /// See the [module](self).
@@ -114,6 +114,7 @@ pub(crate) struct Session {
     next_beat: Instant,
     next_command: u64,
     waker: Waker,
+    pub(crate) spec: MachineSpec,
 }
 
 impl Session {
@@ -135,6 +136,7 @@ impl Session {
             next_beat: Instant::now(),
             next_command: 1,
             waker: waker.clone(),
+            spec: spec.clone(),
         };
         session.start_driver(0, limit, interrupt)?;
         Ok(session)
@@ -316,6 +318,10 @@ impl Session {
             driver.say("\n");
         }
         self.next_beat = now + self.silence / 4;
+    }
+
+    pub(crate) fn waker(&self) -> &Waker {
+        &self.waker
     }
 
     pub(crate) fn driver(&mut self, slot: u16) -> Result<&mut Driver> {
@@ -506,10 +512,10 @@ impl Pipe<'_> {
         }
         for slot in 0..self.session.drivers.len() {
             let slot = u16::try_from(slot).unwrap_or(u16::MAX);
-            if self.session.driver(slot).is_ok() {
-                if let Turn::Dead(why) = self.session.turn(slot, &mut Nowhere)? {
-                    return Err(Error::Driver(why));
-                }
+            if self.session.driver(slot).is_ok()
+                && let Turn::Dead(why) = self.session.turn(slot, &mut Nowhere)?
+            {
+                return Err(Error::Driver(why));
             }
         }
         if busy {

@@ -98,7 +98,7 @@ impl Default for Limits {
             bytes_per_test: 2 << 30,
             results_per_test: 1_000_000,
             grace: Duration::from_secs(10),
-            phase_time: Duration::from_secs(3600),
+            phase_time: Duration::from_hours(1),
             log_bytes: 256 << 20,
         }
     }

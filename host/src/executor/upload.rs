@@ -23,7 +23,7 @@ pub(crate) fn send(root: &Path, to: &mut dyn Write) -> io::Result<()> {
 /// Sends what is in `root` if it is a directory; else the file `root` under the given name.
 pub(crate) fn send_as(root: &Path, name: &str, to: &mut dyn Write) -> io::Result<()> {
     let mut tar = Builder::new(io::BufWriter::with_capacity(BUFFER, to));
-    let metadata = fs::metadata(root).map_err(|e| named(root, e))?;
+    let metadata = fs::metadata(root).map_err(|e| named(root, &e))?;
     if metadata.is_dir() {
         let mut pending = vec![(root.to_path_buf(), PathBuf::from("."))];
         while let Some((directory, name)) = pending.pop() {
@@ -41,10 +41,10 @@ fn append_directory<W: Write>(
     name: &Path,
     pending: &mut Vec<(PathBuf, PathBuf)>,
 ) -> io::Result<()> {
-    let metadata = fs::symlink_metadata(directory).map_err(|e| named(directory, e))?;
+    let metadata = fs::symlink_metadata(directory).map_err(|e| named(directory, &e))?;
     tar.append_data(&mut header(&metadata, EntryType::Directory, 0), name, io::empty())?;
-    let entries = fs::read_dir(directory).map_err(|e| named(directory, e))?;
-    let mut entries = entries.collect::<io::Result<Vec<_>>>().map_err(|e| named(directory, e))?;
+    let entries = fs::read_dir(directory).map_err(|e| named(directory, &e))?;
+    let mut entries = entries.collect::<io::Result<Vec<_>>>().map_err(|e| named(directory, &e))?;
     entries.sort_unstable_by_key(fs::DirEntry::file_name);
     let first = pending.len();
     for entry in entries {
@@ -53,13 +53,13 @@ fn append_directory<W: Write>(
             continue;
         }
         let name = name.join(&file_name);
-        let metadata = fs::symlink_metadata(&path).map_err(|e| named(&path, e))?;
+        let metadata = fs::symlink_metadata(&path).map_err(|e| named(&path, &e))?;
         if metadata.is_dir() {
             if !is_left_out(&path) {
                 pending.push((path, name));
             }
         } else if metadata.is_symlink() {
-            let target = fs::read_link(&path).map_err(|e| named(&path, e))?;
+            let target = fs::read_link(&path).map_err(|e| named(&path, &e))?;
             tar.append_link(&mut header(&metadata, EntryType::Symlink, 0), &name, target)?;
         } else if metadata.is_file() {
             append_file(tar, &path, &name, &metadata)?;
@@ -78,7 +78,7 @@ fn is_left_out(directory: &Path) -> bool {
 pub(crate) fn digest(root: &Path) -> io::Result<String> {
     let mut hasher = Sha256::new();
     send(root, &mut hasher)?;
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(super::names::hexadecimal(&hasher.finalize()))
 }
 
 fn append_file<W: Write>(
@@ -87,7 +87,7 @@ fn append_file<W: Write>(
     name: &Path,
     metadata: &fs::Metadata,
 ) -> io::Result<()> {
-    let file = File::open(path).map_err(|e| named(path, e))?;
+    let file = File::open(path).map_err(|e| named(path, &e))?;
     let length = metadata.len();
     tar.append_data(&mut header(metadata, EntryType::Regular, length), name, Exactly { file, left: length })
 }
@@ -101,7 +101,7 @@ fn header(metadata: &fs::Metadata, kind: EntryType, length: u64) -> Header {
     header
 }
 
-fn named(path: &Path, e: io::Error) -> io::Error {
+fn named(path: &Path, e: &io::Error) -> io::Error {
     io::Error::new(e.kind(), format!("cannot read {}: {e}", path.display()))
 }
 

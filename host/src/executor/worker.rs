@@ -22,7 +22,7 @@ use crate::transport::{self, nap};
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Keys may be put in place a little after the server is up.
-const DENIED_PATIENCE: Duration = Duration::from_secs(60);
+const DENIED_PATIENCE: Duration = Duration::from_mins(1);
 /// A driver that has been told to kill its test and does not say that it did is dead.
 const HOPELESS: Duration = Duration::from_secs(30);
 
@@ -67,7 +67,7 @@ struct Machine {
     site: Option<Arc<Site>>,
     slots: Vec<Slot>,
     /// Orders that wait until nobody is about to reboot the machine.
-    queue: Vec<Box<RunOrder>>,
+    queue: Vec<RunOrder>,
     /// Packages that were installed for tests.
     installed: BTreeSet<String>,
     handing_back: bool,
@@ -128,12 +128,28 @@ impl Machine {
         }
     }
 
+    /// Connects to a machine that reboots: as long as it has its former boot id, it is still on its way down.
+    fn connect_after(&mut self, former: Option<&str>, until: Instant, execution: u64) -> Result<()> {
+        loop {
+            self.connect(until, Some(execution))?;
+            let session = self.session.as_ref().ok_or_else(no_session)?;
+            if former.is_none_or(|boot| boot == "unknown" || boot != session.place.boot) {
+                return Ok(());
+            }
+            if let Some(session) = self.session.take() {
+                self.place = Some(session.detach(until.saturating_duration_since(Instant::now()))?);
+            }
+            let waker = self.inbox.waker.clone();
+            nap(&waker, (Instant::now() + Duration::from_secs(1)).min(until))?;
+        }
+    }
+
     /// `true` when the machine is to be handed back and nothing runs any more.
     fn take_orders(&mut self) -> Result<bool> {
         while let Some(order) = self.inbox.next() {
             match order {
                 Order::Setup(site) => self.set_up(site)?,
-                Order::Run(order) => self.queue.push(order),
+                Order::Run(order) => self.queue.push(*order),
                 Order::Cancel { execution } => self.cancel(execution),
                 Order::HandBack => self.handing_back = true,
                 Order::Abandon => return Err(transport::Error::Interrupted.into()),
@@ -160,7 +176,7 @@ impl Machine {
                 self.restart_first_driver()?;
             }
             Err(Error::Failed(error) | Error::TimedOut(error)) => {
-                (self.report)(Report::SetupFailed { error })
+                (self.report)(Report::SetupFailed { error });
             }
             Err(e) => return Err(e),
         }
@@ -219,7 +235,7 @@ impl Machine {
         Ok(())
     }
 
-    fn start(&mut self, order: Box<RunOrder>, site: Arc<Site>) -> Result<()> {
+    fn start(&mut self, order: RunOrder, site: Arc<Site>) -> Result<()> {
         let index = usize::from(order.slot);
         let session = self.session.as_mut().ok_or_else(no_session)?;
         self.slots[index].runs += 1;
@@ -313,8 +329,10 @@ impl Machine {
             }
         }
         let (execution, until) = last.ok_or_else(no_session)?;
+        let jobs = self.slots.iter().filter_map(|slot| slot.job.as_ref());
+        let former = jobs.into_iter().any(Job::wants_reboot).then(|| session.place.boot.clone());
         self.place = Some(session.detach(until.saturating_duration_since(now))?);
-        match self.connect(until, Some(execution)) {
+        match self.connect_after(former.as_deref(), until, execution) {
             Ok(()) => self.returned(),
             Err(e) => {
                 let cause = match &e {

@@ -1,6 +1,7 @@
 //! Provisioners and reporters, as the engine calls them. Policies are called through the trait that authors implement:
 //! [`PolicyHandle`](super::PolicyHandle).
 
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,8 @@ use super::instance::{Call, Instance};
 /// plugin does.
 #[derive(Debug, Clone)]
 pub struct Provisioner {
-    handle: ProvisionerHandle,
+    /// Never dropped: a plugin's destructor may do anything, block for ever included, and the process ends without it.
+    handle: ManuallyDrop<ProvisionerHandle>,
     instance: Arc<Instance>,
     capabilities: Capabilities,
     settle: Duration,
@@ -25,7 +27,7 @@ pub struct Provisioner {
 impl Provisioner {
     pub(super) fn new(handle: ProvisionerHandle, instance: Arc<Instance>, provided: &Provided) -> Self {
         Self {
-            handle,
+            handle: ManuallyDrop::new(handle),
             instance,
             capabilities: Capabilities::from_names(&provided.capabilities),
             settle: Duration::from_secs(provided.settle_s),
@@ -99,13 +101,14 @@ impl Provisioner {
 /// A reporter. It belongs to one thread at a time.
 #[derive(Debug)]
 pub struct Reporter {
-    handle: ReporterHandle,
+    /// Never dropped, as that of a provisioner.
+    handle: ManuallyDrop<ReporterHandle>,
     instance: Arc<Instance>,
 }
 
 impl Reporter {
     pub(super) fn new(handle: ReporterHandle, instance: Arc<Instance>) -> Self {
-        Self { handle, instance }
+        Self { handle: ManuallyDrop::new(handle), instance }
     }
 
     /// Which use of which plugin it is.

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use atex_plugin_api::describe::{Description, Kind};
-use atex_plugin_api::host_side::{ENTRY_SYMBOL, Root};
+use atex_plugin_api::host_side::{ENTRY_SYMBOL, Root, Version};
 use libloading::os::unix::{Library as Mapped, RTLD_LOCAL, RTLD_NOW, Symbol};
 
 use super::elf;
@@ -83,6 +83,11 @@ impl Library {
     /// What the user should know of it.
     pub fn warnings(&self) -> &[Warning] {
         &self.warnings
+    }
+
+    /// The version of the API crate that it was built with.
+    pub fn api(&self) -> Version {
+        self.root.api()
     }
 
     pub(super) fn root(&self) -> &Root {
@@ -183,9 +188,11 @@ fn check_description(description: &Description) -> Result<(), Refusal> {
     for (index, one) in known.iter().enumerate() {
         let name = &one.name;
         let good = (1..=MAX_NAME_BYTES).contains(&name.len())
-            && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte));
         if !good {
-            return Err(Refusal::Description(format!("{name:?} is no name: a-z, 0-9 and - are allowed")));
+            return Err(Refusal::Description(format!("{name:?} is no name: a-z, 0-9, - and _ are allowed")));
         }
         if known[..index].iter().any(|other| other.kind == one.kind && other.name == *name) {
             return Err(Refusal::Description(format!("it names {} `{name}` twice", one.kind)));

@@ -10,6 +10,7 @@
 //! The handles block as long as the plugin does. Threads and deadlines for calls are the engine's business; panics never
 //! get here, they are errors of kind [`ErrorKind::Panic`](atex_plugin_api::ErrorKind::Panic).
 
+mod check;
 mod elf;
 mod error;
 mod handle;
@@ -19,12 +20,13 @@ mod registry;
 mod search;
 mod within;
 
+pub use check::{Finding, Gravity, check};
 pub use elf::ElfFault;
 pub use error::{CallError, PluginError, Refusal};
 pub use handle::{Provisioner, Reporter};
 pub use instance::{Call, Instance};
 pub use library::{Library, Trust, Warning};
-pub use registry::{Offer, Registry};
+pub use registry::{Listed, Offer, Registry};
 pub use search::{Search, file_name};
 pub(crate) use within::{NoAnswer, STACK_BYTES, within};
 

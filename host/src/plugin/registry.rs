@@ -31,6 +31,16 @@ pub struct Offer {
     provided: Provided,
 }
 
+/// A plugin that was found.
+#[derive(Debug, Clone)]
+pub struct Listed {
+    pub kind: Kind,
+    pub name: String,
+    pub path: PathBuf,
+    /// Itself, or why it cannot be had.
+    pub offer: Result<Offer, PluginError>,
+}
+
 impl Registry {
     /// Opens all named libraries. `state_dir`: where plugins get their private directories.
     pub fn open(search: Search, state_dir: &Path) -> Result<Self, PluginError> {
@@ -102,24 +112,24 @@ impl Registry {
         self.libraries().iter().flat_map(|library| library.warnings().to_vec()).collect()
     }
 
-    /// Every plugin there is, in order of kind and name, each with its library or why it cannot be had. This opens
-    /// everything.
-    pub fn everything(&self) -> Vec<(PathBuf, Result<Offer, PluginError>)> {
-        let mut all: Vec<(Kind, String, PathBuf, Result<Offer, PluginError>)> = Vec::new();
+    /// Every plugin there is, in order of kind and name. This opens everything.
+    pub fn everything(&self) -> Vec<Listed> {
+        let mut all: Vec<Listed> = Vec::new();
         for library in &self.named {
             for one in &library.description().provides {
                 let offer = Offer { library: Arc::clone(library), provided: one.clone() };
-                all.push((one.kind, one.name.clone(), library.path().to_owned(), Ok(offer)));
+                let (kind, name, path) = (one.kind, one.name.clone(), library.path().to_owned());
+                all.push(Listed { kind, name, path, offer: Ok(offer) });
             }
         }
         for (kind, name, path) in self.search.listing() {
-            if !all.iter().any(|(k, n, ..)| *k == kind && *n == name) {
+            if !all.iter().any(|other| other.kind == kind && other.name == name) {
                 let offer = self.find(kind, &name);
-                all.push((kind, name, path, offer));
+                all.push(Listed { kind, name, path, offer });
             }
         }
-        all.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
-        all.into_iter().map(|(_, _, path, offer)| (path, offer)).collect()
+        all.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
+        all
     }
 
     fn opened(&self, path: &Path) -> Result<Arc<Library>, PluginError> {

@@ -72,7 +72,7 @@ impl Search {
 
 /// `libatex_KIND_NAME.so`, with `_` for the `-` of the name, as cargo calls it; `None` for what is no name of a plugin.
 pub fn file_name(kind: Kind, name: &str) -> Option<String> {
-    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte);
     let good = !name.is_empty() && name.len() <= 64 && name.bytes().all(plain) && kind != Kind::Unknown;
     good.then(|| format!("libatex_{}_{}.so", kind.word(), name.replace('-', "_")))
 }

@@ -247,10 +247,9 @@ impl Execution {
     pub fn class(&self) -> Class {
         match (self.how, self.status.as_str()) {
             (How::NotStarted | How::Cancelled | How::Lost | How::Host, _) => Class::Infra,
-            (How::TimedOut | How::Protocol | How::Limit, _) => Class::Failed,
             (How::Exited | How::Aborted, "pass" | "info" | "skip") => Class::Passed,
             (How::Exited | How::Aborted, "warn") => Class::Warned,
-            (How::Exited | How::Aborted, _) => Class::Failed,
+            _ => Class::Failed,
         }
     }
 }

@@ -5,18 +5,23 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Write as _},
+    io::{self, BufWriter, Write as _},
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, symlink},
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
+
+use crate::executor::names;
 
 use super::{journal::Journal, record::RunFile};
 
 const RUN_FILE: &str = "run.json";
 const JOURNAL: &str = "journal.jsonl";
+const INDEX: &str = "index.jsonl";
 const LOCK: &str = ".lock";
+/// What a file is called before it is complete.
+const PARTIAL: &str = ".partial";
 
 /// What is wrong with a run directory.
 #[derive(Debug, thiserror::Error)]
@@ -47,10 +52,13 @@ impl RunDir {
     /// [`write_run_file`](Self::write_run_file).
     pub fn create(path: &Path) -> Result<Self, RunDirError> {
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io_error("make", path))?;
-        if path.join(RUN_FILE).exists() {
+        check_trust(path)?;
+        let it = Self::lock(path)?;
+        // Asked with the lock held: two hosts may have been told the same directory.
+        if it.path.join(RUN_FILE).exists() {
             return Err(RunDirError::Taken(path.to_owned()));
         }
-        Self::lock(path)
+        Ok(it)
     }
 
     /// Makes `below/<name>` and lets `below/latest` point to it. `below` ignores itself in git.
@@ -78,10 +86,7 @@ impl RunDir {
 
     /// Reads `run.json` without taking the lock: for a run that may be alive.
     pub fn read(path: &Path) -> Result<RunFile, RunDirError> {
-        let meta = fs::metadata(path).map_err(io_error("open", path))?;
-        if meta.mode() & 0o022 != 0 || ![0, rustix::process::getuid().as_raw()].contains(&meta.uid()) {
-            return Err(RunDirError::Untrusted(path.to_owned()));
-        }
+        check_trust(path)?;
         let file = path.join(RUN_FILE);
         let text = match fs::read(&file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -100,6 +105,7 @@ impl RunDir {
             .create(true)
             .truncate(false)
             .mode(0o600)
+            .custom_flags(i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0))
             .open(&file)
             .map_err(io_error("lock", &file))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
@@ -109,18 +115,39 @@ impl RunDir {
         }
     }
 
-    /// Writes `run.json`; it appears complete or not at all.
+    /// Writes `run.json`, and what follows from it: `artifacts/index.jsonl`, which says where each test's artifacts are. Both
+    /// appear complete or not at all.
     pub fn write_run_file(&self, run: &RunFile) -> Result<(), RunDirError> {
-        let (file, partial) = (self.path.join(RUN_FILE), self.path.join(".run.json.partial"));
-        let write = || -> io::Result<()> {
-            let mut out = File::create(&partial)?;
-            serde_json::to_writer_pretty(&mut out, run)?;
-            out.write_all(b"\n")?;
-            out.sync_all()?;
-            fs::rename(&partial, &file)?;
-            File::open(&self.path)?.sync_all()
+        self.publish(&self.path.join(RUN_FILE), |out| {
+            serde_json::to_writer_pretty(&mut *out, run)?;
+            out.write_all(b"\n")
+        })?;
+        let artifacts = self.artifacts();
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&artifacts)
+            .map_err(io_error("make", &artifacts))?;
+        self.publish(&artifacts.join(INDEX), |out| write_index(out, run))
+    }
+
+    /// Writes a file beside its place, syncs it, and renames it.
+    fn publish(
+        &self,
+        place: &Path,
+        write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>,
+    ) -> Result<(), RunDirError> {
+        let partial = self.path.join(PARTIAL);
+        let publish = || -> io::Result<()> {
+            let mut options = OpenOptions::new();
+            let file = options.write(true).create(true).truncate(true).mode(0o600).open(&partial)?;
+            let mut out = BufWriter::new(file);
+            write(&mut out)?;
+            out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+            fs::rename(&partial, place)?;
+            File::open(place.parent().unwrap_or(&self.path))?.sync_all()
         };
-        write().map_err(io_error("write", &file))
+        publish().map_err(io_error("write", place))
     }
 
     /// The journal, for writing.
@@ -149,18 +176,40 @@ impl RunDir {
     }
 }
 
+/// Where a test's artifacts are, one per line; below it a directory per execution.
+fn write_index(out: &mut impl io::Write, run: &RunFile) -> io::Result<()> {
+    for test in &run.tests {
+        let platform = run.platforms.get(usize::from(test.platform)).map_or("", |platform| &platform.name);
+        let path = Path::new(&names::platform_component(platform)).join(names::test_directory(&test.name));
+        let line = serde_json::json!({"platform": platform, "test": test.name, "path": path});
+        writeln!(out, "{line}")?;
+    }
+    Ok(())
+}
+
+fn check_trust(path: &Path) -> Result<(), RunDirError> {
+    let meta = fs::metadata(path).map_err(io_error("open", path))?;
+    let trusted_owner = [0, rustix::process::geteuid().as_raw()].contains(&meta.uid());
+    if meta.mode() & 0o022 == 0 && trusted_owner {
+        Ok(())
+    } else {
+        Err(RunDirError::Untrusted(path.to_owned()))
+    }
+}
+
 fn io_error(what: &'static str, path: &Path) -> impl Fn(io::Error) -> RunDirError + use<> {
     let path = path.to_owned();
     move |source| RunDirError::Io { what, path: path.clone(), source }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::config::{Origin, options::RunOptions};
+    use crate::store::record::{Promise, RunPlatform};
     use std::os::unix::fs::PermissionsExt as _;
 
-    fn run_file() -> RunFile {
+    pub(in crate::store) fn run_file() -> RunFile {
         RunFile {
             version: 1,
             run: "r1".into(),
@@ -196,6 +245,28 @@ mod tests {
         drop(run);
         assert_eq!(RunDir::open(&path).unwrap().1, run_file());
         assert!(matches!(RunDir::create(&path), Err(RunDirError::Taken(_))));
+    }
+
+    #[test]
+    fn the_index_says_where_artifacts_are() {
+        let below = tempfile::tempdir().unwrap();
+        let run = RunDir::create(&below.path().join("run")).unwrap();
+        let mut file = run_file();
+        let platform = |name: &str| RunPlatform { name: name.into(), context: [].into() };
+        file.platforms = vec![platform("a"), platform("b:/plan")];
+        file.tests = vec![Promise { platform: 1, name: "/x/=y".into() }];
+        run.write_run_file(&file).unwrap();
+        let index = fs::read_to_string(run.artifacts().join("index.jsonl")).unwrap();
+        assert_eq!(index, "{\"platform\":\"b:/plan\",\"test\":\"/x/=y\",\"path\":\"b:%2Fplan/x/%3Dy\"}\n");
+        assert!(!run.path().join(PARTIAL).exists());
+    }
+
+    #[test]
+    fn a_run_is_not_begun_where_others_may_write() {
+        let below = tempfile::tempdir().unwrap();
+        fs::set_permissions(below.path(), fs::Permissions::from_mode(0o775)).unwrap();
+        assert!(matches!(RunDir::create(below.path()), Err(RunDirError::Untrusted(_))));
+        assert!(RunDir::create(&below.path().join("new")).is_ok());
     }
 
     #[test]

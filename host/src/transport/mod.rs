@@ -119,7 +119,7 @@ pub fn nap(waker: &Waker, until: Instant) -> Result<()> {
 
 /// `poll` until a point in time; an interruption by a signal counts as nothing having happened.
 fn poll_until(fds: &mut [PollFd<'_>], until: Instant) -> Result<()> {
-    let left = until.saturating_duration_since(Instant::now()).min(Duration::from_secs(86400));
+    let left = until.saturating_duration_since(Instant::now()).min(Duration::from_hours(24));
     let time = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
     match rustix::event::poll(fds, Some(&time)) {
         Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
@@ -128,7 +128,7 @@ fn poll_until(fds: &mut [PollFd<'_>], until: Instant) -> Result<()> {
 }
 
 /// Interest in reading, and in writing too if `writing`.
-fn interest<'a>(fd: BorrowedFd<'a>, reading: bool, writing: bool) -> PollFd<'a> {
+fn interest(fd: BorrowedFd<'_>, reading: bool, writing: bool) -> PollFd<'_> {
     let mut flags = PollFlags::empty();
     flags.set(PollFlags::IN, reading);
     flags.set(PollFlags::OUT, writing);

@@ -16,7 +16,8 @@ const CASES: &str = include_str!("../executor_cases.yaml");
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Case {
-    pub case: String,
+    #[serde(rename = "case")]
+    pub name: String,
     script: String,
     #[serde(default)]
     atex: bool,
@@ -79,16 +80,16 @@ pub fn run_all(transport: &Transport, only: Option<&str>) -> (Vec<String>, usize
         let site = Site { dialect, ..site(tree.path()) };
         let mut machine = Machine::up(transport.clone(), site);
         for case in all() {
-            if (dialect == Dialect::Atex) != case.atex || only.is_some_and(|name| !case.case.contains(name)) {
+            if (dialect == Dialect::Atex) != case.atex || only.is_some_and(|name| !case.name.contains(name)) {
                 continue;
             }
             if !case.needs.iter().all(|program| machine_has(&mut machine, program)) {
-                println!("not here for want of {:?}: {}", case.needs, case.case);
+                println!("not here for want of {:?}: {}", case.needs, case.name);
                 continue;
             }
             machine.seen.clear();
             if std::env::var_os("VERBOSE").is_some() {
-                println!("{}", case.case);
+                println!("{}", case.name);
             }
             let begun = std::time::Instant::now();
             let run = machine.run(case.test());
@@ -97,7 +98,7 @@ pub fn run_all(transport: &Transport, only: Option<&str>) -> (Vec<String>, usize
             }
             count += 1;
             if let Err(what) = case.check(&run, &machine.seen) {
-                wrong.push(format!("{}: {what}\n    {run:?}", case.case));
+                wrong.push(format!("{}: {what}\n    {run:?}", case.name));
             }
         }
         let problems = machine.hand_back();
@@ -156,10 +157,10 @@ impl Case {
         if run.status != self.status {
             return Err(format!("status {}, expected {}", run.status, self.status));
         }
-        if let Some(note) = &self.note {
-            if !run.note.as_deref().is_some_and(|text| text.contains(note.as_str())) {
-                return Err(format!("note {:?}, expected {note}", run.note));
-            }
+        if let Some(note) = &self.note
+            && !run.note.as_deref().is_some_and(|text| text.contains(note.as_str()))
+        {
+            return Err(format!("note {:?}, expected {note}", run.note));
         }
         let place = run.artifacts.as_ref().ok_or("no artifacts")?.directory.as_path();
         self.check_results(place, run)?;

@@ -75,20 +75,15 @@ impl Sshd {
         lines.splice(0..0, more_configuration.iter().map(|&line| line.to_owned()));
         lines.extend(fixed.map(str::to_owned));
         fs::write(at("config"), lines.join("\n") + "\n").unwrap();
-        let script = format!(
-            "mount -t proc proc /proc && mount --bind {0}/passwd /etc/passwd && mount -t tmpfs tmpfs /var && mkdir -p /run/sshd \
-             && chmod 755 /var && mkdir -m 1777 /var/tmp && exec /usr/sbin/sshd -f {0}/config -D -e",
-            directory.path().display()
-        );
-        fs::create_dir_all("/run/sshd").unwrap();
-        let child = Command::new("unshare")
-            .args(["-m", "-p", "-u", "-f", "--kill-child", "sh", "-c", &script])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(fs::File::create(at("log")).unwrap())
-            .spawn()
-            .unwrap();
+        let child = boot(directory.path());
         Some(Self { child, directory, address })
+    }
+
+    /// A power cut, and the machine is up again with another boot id and an empty `/var`.
+    pub fn reboot(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.child = boot(self.directory.path());
     }
 
     pub fn transport(&self) -> SshTransport {
@@ -113,6 +108,15 @@ impl Sshd {
         fs::read_to_string(children).unwrap().split_whitespace().next().unwrap().parse().unwrap()
     }
 
+    /// All processes of the machine, as numbers of this box.
+    pub fn everything(&self) -> Vec<String> {
+        let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+        let own = namespace(&self.init().to_string());
+        let all =
+            fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        all.filter(|pid| pid.parse::<u32>().is_ok() && namespace(pid) == own).collect()
+    }
+
     /// Runs a program among the machine's processes and files.
     pub fn inside(&self, words: &[&str]) -> Output {
         Command::new("nsenter")
@@ -121,6 +125,25 @@ impl Sshd {
             .output()
             .unwrap()
     }
+}
+
+/// The machine of this directory, in namespaces of its own.
+fn boot(directory: &Path) -> Child {
+    fs::copy("/proc/sys/kernel/random/uuid", directory.join("boot")).unwrap();
+    let script = format!(
+        "mount -t proc proc /proc && mount --bind {0}/passwd /etc/passwd && mount -t tmpfs tmpfs /var && mkdir -p /run/sshd \
+         && mount --bind {0}/boot /proc/sys/kernel/random/boot_id && chmod 755 /var && mkdir -m 1777 /var/tmp \
+         && exec /usr/sbin/sshd -f {0}/config -D -e",
+        directory.display()
+    );
+    fs::create_dir_all("/run/sshd").unwrap();
+    Command::new("unshare")
+        .args(["-m", "-p", "-u", "-f", "--kill-child", "sh", "-c", &script])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(directory.join("log")).unwrap())
+        .spawn()
+        .unwrap()
 }
 
 impl Drop for Sshd {
@@ -163,7 +186,7 @@ impl Container {
             println!("podman does not work here: {}", String::from_utf8_lossy(&output.stderr));
             return None;
         }
-        container.id = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+        String::from_utf8(output.stdout).unwrap().trim().clone_into(&mut container.id);
         Some(container)
     }
 

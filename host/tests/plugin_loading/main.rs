@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::allow_attributes, reason = "helpers of tests")]
 
 mod built;
+mod checks;
 mod faulty;
 mod refusals;
 mod registry;
+mod versions;
 
 use atex_host::plugin::{Call, Registry, Search};
 use atex_plugin_api::{ErrorKind, Lease, Transport};

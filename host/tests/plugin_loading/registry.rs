@@ -88,7 +88,7 @@ fn a_library_that_is_not_what_its_name_says() {
     let error = registry.find(Kind::Policy, "priority").unwrap_err();
     assert!(matches!(error, PluginError::Misnamed { .. }), "{error}");
     let all = registry.everything();
-    assert!(all.iter().any(|(_, offer)| matches!(offer, Err(PluginError::Misnamed { .. }))));
+    assert!(all.iter().any(|one| matches!(one.offer, Err(PluginError::Misnamed { .. }))));
 }
 
 #[test]

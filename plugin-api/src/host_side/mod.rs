@@ -19,6 +19,16 @@ pub use services::{MAX_LOG_BYTES, Services, host};
 
 use serde::de::DeserializeOwned;
 
+/// Beginnings of new plugins, complete and tested; their plugin, crate and type are called `mine`.
+pub mod templates {
+    /// A provisioner.
+    pub const PROVISIONER: &str = include_str!("../../examples/new_provisioner.rs");
+    /// A policy.
+    pub const POLICY: &str = include_str!("../../examples/new_policy.rs");
+    /// A reporter.
+    pub const REPORTER: &str = include_str!("../../examples/new_reporter.rs");
+}
+
 use crate::error::{Error, ErrorKind, Result};
 
 /// Longest text that is taken from a plugin.

@@ -201,8 +201,9 @@ impl Libvirt {
 
     /// `Some` tells why the guest does not let us in yet. What sees to its end is started with the first login.
     fn log_in(&self, place: &Place, lease: &Lease, call: &Call) -> Result<Option<String>> {
+        // It ignores the end of its session, and needs nothing but a shell.
         let timer = format!(
-            "nohup sh -c 'sleep {}; poweroff -f || poweroff' > /dev/null 2>&1 < /dev/null & exit 0",
+            "sh -c 'trap \"\" HUP; sleep {}; poweroff -f || sudo -n poweroff || poweroff' > /dev/null 2>&1 < /dev/null & exit 0",
             lease.lifetime_s
         );
         let command = if self.config.power_off && lease.lifetime_s > 0 { timer } else { "true".to_owned() };

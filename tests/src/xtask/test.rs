@@ -24,15 +24,9 @@ pub(super) fn test(all: bool) -> Result<()> {
     let tier = if all { "1" } else { "" };
     let env = [("ATEX_TEST_ALL", tier), (build::BUILT, &*built)];
     if in_path("cargo-nextest") {
-        step(
-            &["nextest", "run", "--workspace", "--no-fail-fast", "--status-level=slow"],
-            &env,
-        )?;
+        step(&["nextest", "run", "--workspace", "--no-fail-fast", "--status-level=slow"], &env)?;
     } else {
-        step(
-            &["test", "--workspace", "--quiet", "--no-fail-fast", "--lib", "--bins", "--tests"],
-            &env,
-        )?;
+        step(&["test", "--workspace", "--quiet", "--no-fail-fast", "--lib", "--bins", "--tests"], &env)?;
     }
     headline("examples in the documentation");
     step(&["test", "--workspace", "--quiet", "--doc"], &[])?;

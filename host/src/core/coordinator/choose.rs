@@ -81,11 +81,15 @@ impl Coordinator {
         false
     }
 
-    fn question(&self, lease: LeaseId) -> Option<Question> {
+    fn question(&mut self, lease: LeaseId) -> Option<Question> {
         let it = self.leases.get(lease)?;
-        let chain = self.chain(self.chain_of(it.platform));
-        let lane = self.lanes.serving(it.stall);
-        let window = |&(level, count): &(u16, usize)| Some((level, lane?.lane.window(level, count)));
+        let chain = &self.chains[usize::from(self.platforms[usize::from(it.platform)].chain)];
+        let mut windows = vec![];
+        if let Some(berth) = self.lanes.serving_mut(it.stall).filter(|_| !chain.windows.is_empty()) {
+            for &(level, count) in &chain.windows {
+                windows.push((level, berth.lane.window(level, count, &self.tickets)));
+            }
+        }
         Some(Question {
             now: self.now,
             machine: lease,
@@ -98,7 +102,7 @@ impl Coordinator {
             last_ok: it.last_ok,
             running: it.running.iter().map(|run| run.test).collect(),
             labels: it.labels.clone(),
-            windows: chain.windows.iter().filter_map(window).collect(),
+            windows,
         })
     }
 

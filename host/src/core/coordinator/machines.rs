@@ -145,13 +145,13 @@ impl Coordinator {
         self.out.push(Action::Setup { lease, setup, platform });
     }
 
-    pub(super) fn identified(&mut self, lease: LeaseId, facts: Arc<Facts>) {
+    pub(super) fn identified(&mut self, lease: LeaseId, facts: &Arc<Facts>) {
         let Some(it) = self.leases.get_mut(lease) else { return };
         if it.facts.is_some() || it.state != State::SettingUp {
             return;
         }
         it.facts = Some(facts.clone());
-        self.board(lease, &facts);
+        self.board(lease, facts);
     }
 
     pub(super) fn set_up(&mut self, lease: LeaseId, setup: u32) {
@@ -254,7 +254,7 @@ impl Coordinator {
 
     /// Asks for a longer lease, if that is possible. Returns whether an answer is to be waited for.
     pub(super) fn renew(&mut self, lease: LeaseId) -> bool {
-        let deadline = self.now.saturating_add(self.config.limits.release_time);
+        let deadline = self.now.saturating_add(self.config.limits.abort_time);
         let Some(it) = self.leases.get_mut(lease) else { return false };
         match it.renewal {
             Renewal::Asked => true,
@@ -289,7 +289,7 @@ impl Coordinator {
         }
         if state == State::Reserving {
             self.enter(lease, State::Aborting);
-            let deadline = self.now.saturating_add(self.config.limits.release_time);
+            let deadline = self.now.saturating_add(self.config.limits.abort_time);
             if let Some(it) = self.leases.get_mut(lease) {
                 it.deadline = deadline;
             }

@@ -221,7 +221,7 @@ impl Coordinator {
             Event::Tick => {}
             Event::Reserved { lease, expires } => self.reserved(lease, expires),
             Event::ReserveFailed { lease, refusal, certain } => self.reserve_failed(lease, refusal, certain),
-            Event::Identified { lease, facts } => self.identified(lease, facts),
+            Event::Identified { lease, facts } => self.identified(lease, &facts),
             Event::SetUp { lease, setup } => self.set_up(lease, setup),
             Event::SetupFailed { lease, setup } => self.setup_failed(lease, setup),
             Event::Label { lease, key, value } => self.labelled(lease, key, value),
@@ -231,7 +231,7 @@ impl Coordinator {
             Event::Released { lease } | Event::Absent { lease } => self.released(lease),
             Event::ReleaseFailed { lease } => self.release_failed(lease),
             Event::Finished { execution, outcome, exit, status } => {
-                self.finished(execution, outcome, exit, status)
+                self.finished(execution, outcome, exit, status);
             }
             Event::Cancelled { execution } => self.cancelled(execution),
             Event::RunLost { execution } => self.run_lost(execution),

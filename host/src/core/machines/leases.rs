@@ -46,11 +46,6 @@ impl State {
     pub(crate) fn serves(self) -> bool {
         matches!(self, Self::Reserving | Self::SettingUp | Self::Ready | Self::Draining)
     }
-
-    /// Whether the machine is on its way to its first (or next) test.
-    pub(crate) fn is_pending(self) -> bool {
-        matches!(self, Self::Reserving | Self::SettingUp)
-    }
 }
 
 /// An execution on a machine.

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
+use std::sync::Arc;
 
 use atex_plugin_api::policy::{Class, Rank, TestId, VETO};
 
@@ -16,7 +17,7 @@ const OUT: u32 = u32::MAX;
 pub(crate) struct Lane {
     /// Number of the platform's first test.
     pub(super) base: TestId,
-    pub(super) levels: Vec<Level>,
+    pub(super) levels: Arc<[Level]>,
     /// Static scores, `columns` per test.
     scores: Vec<i64>,
     columns: usize,
@@ -28,7 +29,8 @@ pub(crate) struct Lane {
     shapes: Map<Box<[u32]>, u32>,
     /// Per class column: the buckets of each class.
     pub(super) members: Vec<Map<Class, Vec<u32>>>,
-    /// Every bucket's head.
+    /// A head for every bucket: its best test, or one that was better and is gone. So a walk meets a bucket early rather than
+    /// late, and what is taken from a bucket that policies like costs nothing here.
     pub(super) heads: BTreeSet<Head>,
     /// Per class column: the heads of a class that was liked while it had many buckets.
     pub(super) ordered: Vec<Map<Class, BTreeSet<Head>>>,
@@ -85,7 +87,7 @@ impl Lane {
         let classes = levels.iter().filter(|level| level.class.is_some()).count();
         Self {
             base,
-            levels: levels.to_vec(),
+            levels: levels.into(),
             scores: vec![0; count * columns],
             columns,
             seats: vec![Seat { bucket: OUT, generation: 0 }; count],
@@ -166,12 +168,13 @@ impl Lane {
     pub(crate) fn taken(&mut self, test: TestId, tickets: &[Ticket]) {
         let seat = self.seats.get(self.local(test)).copied();
         if let Some(seat) = seat {
-            self.refresh(seat.bucket, tickets);
+            self.best(seat.bucket, tickets);
         }
     }
 
     /// Classes at `level` of the best `count` buckets: what a policy is shown that does not know which classes it likes.
-    pub(crate) fn window(&self, level: u16, count: usize) -> Vec<Class> {
+    pub(crate) fn window(&mut self, level: u16, count: usize, tickets: &[Ticket]) -> Vec<Class> {
+        self.refresh_front(count, tickets);
         let Some(column) = self.levels.get(usize::from(level)).and_then(|level| level.class) else {
             return vec![];
         };
@@ -180,6 +183,18 @@ impl Lane {
             bucket.classes().get(usize::from(column)).copied()
         };
         self.heads.iter().take(count).filter_map(class).collect()
+    }
+
+    /// Makes the first heads true.
+    fn refresh_front(&mut self, count: usize, tickets: &[Ticket]) {
+        loop {
+            let stale = self.heads.iter().take(count).find(|head| {
+                let listed = self.buckets.get(head.bucket as usize).and_then(|bucket| bucket.head.as_ref());
+                listed.is_none_or(|(entry, _)| !entry.valid(tickets))
+            });
+            let Some(bucket) = stale.map(|head| head.bucket) else { return };
+            self.refresh(bucket, tickets);
+        }
     }
 
     /// The bucket of a queued test, if it stands here with its present rank.
@@ -302,9 +317,9 @@ impl Lane {
         entries.extend(keyed.into_iter().map(|(_, _, entry)| entry));
     }
 
-    /// Makes the head of a bucket true again. Returns whether it has one.
-    pub(super) fn refresh(&mut self, bucket: u32, tickets: &[Ticket]) -> bool {
-        let Some(it) = self.buckets.get_mut(bucket as usize) else { return false };
+    /// The first test of a bucket that still waits; without one the bucket is given up. Its listed head stays as it is.
+    pub(super) fn best(&mut self, bucket: u32, tickets: &[Ticket]) -> Option<(Entry, Head)> {
+        let it = self.buckets.get_mut(bucket as usize)?;
         while it.sorted.last().is_some_and(|entry| !entry.valid(tickets)) {
             it.sorted.pop();
         }
@@ -314,20 +329,27 @@ impl Lane {
         }
         let early = it.sorted.last().copied();
         let late = it.late.peek().map(|late| Entry { test: late.0.test, generation: late.0.generation });
+        let live = it.live;
         let head_of = |entry: Entry| {
             let sequence = tickets.get(entry.test as usize).map_or(0, |ticket| ticket.sequence);
             (entry, Head { key: self.key(entry.test), sequence, bucket })
         };
-        let new = match (early.map(head_of), late.map(head_of)) {
+        let best = match (early.map(head_of), late.map(head_of)) {
             (Some(early), Some(late)) => Some(if early.1 <= late.1 { early } else { late }),
             (early, late) => early.or(late),
         };
-        let some = new.is_some();
-        self.replace_head(bucket, new);
-        if !some && self.buckets.get(bucket as usize).is_some_and(|it| it.live) {
+        if best.is_none() && live {
+            self.replace_head(bucket, None);
             self.detach(bucket);
         }
-        some
+        best
+    }
+
+    /// Makes the listed head of a bucket true again.
+    pub(super) fn refresh(&mut self, bucket: u32, tickets: &[Ticket]) {
+        if let Some(best) = self.best(bucket, tickets) {
+            self.replace_head(bucket, Some(best));
+        }
     }
 
     fn replace_head(&mut self, bucket: u32, new: Option<(Entry, Head)>) {

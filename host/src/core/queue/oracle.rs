@@ -4,7 +4,7 @@ use atex_plugin_api::policy::{Prefer, Rank, TestId, VETO};
 
 use super::{Lane, Level, Ticket};
 use crate::core::event::Wish;
-use crate::core::hash::mix;
+use crate::core::hash::{Map, mix};
 
 /// Numbers that are random enough, and the same every time.
 struct Dice(u64);
@@ -206,5 +206,5 @@ fn emptied_buckets_are_used_again() {
         lane.taken(0, &tickets);
     }
     assert_eq!((lane.buckets.len(), lane.heads.len()), (1, 0));
-    assert!(lane.members.iter().all(|classes| classes.is_empty()));
+    assert!(lane.members.iter().all(Map::is_empty));
 }

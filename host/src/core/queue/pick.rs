@@ -205,15 +205,12 @@ impl Lane {
         best: &mut Best<'_>,
     ) {
         for &number in buckets {
-            if !self.refresh(number, tickets) {
-                continue;
-            }
+            let Some((entry, head)) = self.best(number, tickets) else { continue };
             let Some(bucket) = self.buckets.get(number as usize).filter(|bucket| fits(bucket.claim)) else {
                 continue;
             };
-            let Some((entry, head)) = &bucket.head else { continue };
-            let (liked, key) = (wishes.of(bucket), head.key.clone());
-            best.meet(Candidate { test: entry.test, sequence: head.sequence, liked, key });
+            let liked = wishes.of(bucket);
+            best.meet(Candidate { test: entry.test, sequence: head.sequence, liked, key: head.key });
         }
     }
 

@@ -4,6 +4,7 @@
 //! of the [`World`]: the same seed makes the same run.
 
 mod cpu;
+mod forecast;
 mod workload;
 
 use std::cmp::Reverse;
@@ -21,6 +22,7 @@ use super::hash::{Map, mix};
 use super::verdict::Verdict;
 
 pub use cpu::cpu_time;
+pub use forecast::{Forecast, Row, forecast, usual_machines};
 pub use workload::{Durations, Synthetic, SyntheticTest, bound};
 
 /// Time that a machine takes to go away, and a test to be cancelled.
@@ -389,10 +391,10 @@ impl Simulation<'_> {
             self.answer(0, &Event::ReleaseFailed { lease });
             return;
         }
-        if let Some(machine) = self.machines.get_mut(&lease) {
-            if let Some(since) = machine.since.take() {
-                self.out.held += u128::from(self.now - since) * u128::from(machine.slots);
-            }
+        let gone =
+            self.machines.get_mut(&lease).and_then(|machine| Some((machine.since.take()?, machine.slots)));
+        if let Some((since, slots)) = gone {
+            self.out.held += u128::from(self.now - since) * u128::from(slots);
         }
         self.answer(0, &Event::Released { lease });
     }
@@ -442,7 +444,7 @@ impl Simulation<'_> {
             Action::Renew { lease } => self.answer(MOMENT, &Event::RenewFailed { lease }),
             Action::Release { lease, .. } => self.release(lease),
             Action::Run { lease, execution, test, attempt, .. } => {
-                self.start(lease, execution, test, attempt)
+                self.start(lease, execution, test, attempt);
             }
             Action::Cancel { execution } => {
                 if self.stop_execution(execution).is_some() {

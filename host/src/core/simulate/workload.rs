@@ -21,8 +21,10 @@ pub struct Synthetic {
     pub durations: Durations,
     /// Standard deviation of the error of the history, as the logarithm: 0.2 is 20 %. `None`: there is no history.
     pub history_error: Option<f64>,
-    /// Tests of 1000 whose first run fails.
+    /// Tests of 1000 whose first run fails, which nothing announces.
     pub failing: u64,
+    /// Tests of 1000 whose first run fails every other time, which history knows.
+    pub flaky: u64,
     /// Tests are spread over this many platforms.
     pub platforms: u16,
     pub seed: u64,
@@ -45,10 +47,11 @@ const LIMITS: [Ms; 10] =
     [60_000, 300_000, 600_000, 900_000, 1_800_000, 3_600_000, 7_200_000, 14_400_000, 28_800_000, 86_400_000];
 
 impl Synthetic {
-    /// `tests` tests of one platform with log-normal durations, known by 20 %, of which 3 % fail once.
+    /// `tests` tests of one platform with log-normal durations, known by 20 %, of which 3 % fail once and twice as many are
+    /// known to do so.
     pub fn new(tests: u32, seed: u64) -> Self {
         let durations = Durations::LogNormal;
-        Self { tests, durations, history_error: Some(0.2), failing: 30, platforms: 1, seed }
+        Self { tests, durations, history_error: Some(0.2), failing: 0, flaky: 60, platforms: 1, seed }
     }
 
     /// The tests; those of a platform side by side.
@@ -73,11 +76,13 @@ impl Synthetic {
         let noise = random.gauss();
         let expected =
             self.history_error.map_or(0, |error| ((real as f64 * (error * noise).exp()) as Ms).max(1));
-        let fails = u16::from(random.roll(1000) < self.failing);
+        let dice = random.roll(1000);
+        let flaky = (self.failing..self.failing + self.flaky).contains(&dice);
+        let fails = dice < self.failing || (flaky && random.roll(2) == 0);
         SyntheticTest {
             plan: TestPlan { platform, claim: 1, limit, expected, past: Past::FRESH },
-            truth: Truth { real, fails },
-            fail_rate: 0,
+            truth: Truth { real, fails: fails.into() },
+            fail_rate: if flaky && self.history_error.is_some() { 500 } else { 0 },
             priority: if random.roll(50) == 0 { random.roll(20) as i32 - 10 } else { 0 },
             destructive: random.roll(50) == 0,
         }

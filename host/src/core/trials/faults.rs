@@ -11,6 +11,7 @@ use crate::core::config::{Config, Past, TestPlan};
 use crate::core::event::{Action, Command, Event, Ms, Outcome, Prefer, Rank, Refusal, Shutdown, Wish};
 use crate::core::simulate::{Observer, Outcomes, SyntheticTest, Truth, World, simulate};
 use crate::core::testing::{self, Destructive, Longest, Reruns};
+use crate::core::verdict::Verdict;
 
 /// One thing that goes wrong.
 #[derive(Debug, Clone)]
@@ -104,7 +105,7 @@ fn check(fault: &Fault) -> Ran {
 #[test]
 fn every_answer_lost_repeated_or_late() {
     let usual = check(&Fault::None);
-    assert!(usual.outcomes.verdicts.iter().flatten().all(|verdict| verdict.passed()));
+    assert!(usual.outcomes.verdicts.iter().flatten().all(Verdict::passed));
     assert!(usual.answers > 25, "too little happens: {}", usual.answers);
     let faults = [
         [None, None],

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use atex_plugin_api::model::Facts;
-use atex_plugin_api::policy::{Policy, WHOLE_MACHINE};
+use atex_plugin_api::policy::{Outcome, Policy, Queued, WHOLE_MACHINE};
 
 use super::watch::{Meddling, Watch};
 use crate::core::config::{Config, Past, Platform, Pool, Served, TestPlan};
-use crate::core::event::Shutdown;
+use crate::core::event::{FinishedRun, Question, Shutdown};
 use crate::core::hash::mix;
-use crate::core::simulate::{Outcomes, SyntheticTest, Truth, World, simulate};
+use crate::core::simulate::{Outcomes, Ready, SyntheticTest, Truth, World, simulate};
 use crate::core::testing::{
     self, Affinity, ByKind, Destructive, Exclusive, FailFast, Fitness, Isolate, Longest, Nonsense, Priority,
     Reruns, Shard, Shuffle, TimeLimit,
@@ -190,10 +190,53 @@ impl Trial {
             let lost = u32::from(self.config.limits.lost_machine_reruns);
             assert!(*runs <= judged + lost + 1, "seed {seed}: test {test} ran {runs} times, judged {judged}");
         }
+        let [mut ready] = chains;
+        if seed.is_multiple_of(8) {
+            self.check_replay(&mut ready, &watch);
+        }
         let left = self.world.stops.iter().any(|(_, level)| *level == Shutdown::Leave);
         let doubtful = self.meddling.lost + self.meddling.late + self.world.release_failures > 0;
         assert!(outcomes.uncertain == 0 || left || doubtful, "seed {seed}: {} uncertain", outcomes.uncertain);
         (outcomes, watch.causes)
+    }
+}
+
+impl Trial {
+    /// A chain that hears the notes again says what the one that was there says.
+    fn check_replay(&self, live: &mut Ready, watch: &Watch<'_>) {
+        let mut fresh = testing::ready(choose_policies(self.seed).policies, &self.tests, 6, self.seed);
+        for kind in &watch.kinds {
+            fresh.chain.kind(kind);
+        }
+        let notes = watch.notes.iter().map(|(now, note)| (*now, note));
+        fresh.chain.replay(std::mem::take(&mut fresh.commands), notes);
+        let mut dice = Dice(self.seed);
+        for _ in 0..20 {
+            let mut roll = || dice.roll(self.tests.len() as u64) as u32;
+            let (test, last, running) = (roll(), roll(), vec![roll()]);
+            let (now, machine) = (u64::from(roll()) * 1000, roll());
+            let queued = [Queued::new(test, 1, machine)];
+            assert_eq!(live.chain.rank(&[0], &queued), fresh.chain.rank(&[0], &queued), "seed {}", self.seed);
+            let (slots, ran, last_ok) = (4, machine % 2, now.is_multiple_of(3));
+            let question = Question {
+                now,
+                machine,
+                kind: 0,
+                platform: 0,
+                free: 3,
+                slots,
+                ran,
+                last,
+                last_ok,
+                running,
+                labels: None,
+                windows: vec![],
+            };
+            assert_eq!(live.chain.prefer(&question), fresh.chain.prefer(&question), "seed {}", self.seed);
+            let (outcome, status) = (Outcome::Failed, "fail".into());
+            let run = FinishedRun { now, test, machine, attempt: 1, outcome, exit: 1, wall: 1, status };
+            assert_eq!(live.chain.judge(&run), fresh.chain.judge(&run), "seed {}", self.seed);
+        }
     }
 }
 
@@ -213,7 +256,7 @@ fn promises_hold() {
         for (cause, count) in causes {
             *seen.entry(cause).or_default() += count;
         }
-        if seed % 16 == 0 {
+        if seed.is_multiple_of(16) {
             let (again, _) = trial.run();
             assert_eq!(
                 (outcomes.schedule, outcomes.makespan),

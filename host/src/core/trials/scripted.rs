@@ -9,7 +9,7 @@ use atex_plugin_api::policy::Wants;
 use crate::core::config::{Config, Past, Platform, Pool, Resume, Served, Shape, TestPlan};
 use crate::core::coordinator::Coordinator;
 use crate::core::event::{
-    Action, Command, Event, ExecutionId, LeaseId, Ms, Outcome, Refusal, Shutdown, TestId, Trouble,
+    Action, Command, Event, ExecutionId, LeaseId, Ms, Outcome, Rank, Refusal, Shutdown, TestId, Trouble,
 };
 use crate::core::verdict::{Cause, Verdict};
 
@@ -430,13 +430,13 @@ fn kinds_that_rank_alike_share_a_queue_until_they_do_not() {
     let mut two = Config::simple(2, Shape { wants: vec![wants] });
     two.limits.lost_machine_reruns = 9;
     let (mut drive, _) = Drive::new(two, &[plan(0); 4]);
-    let mut ask_of = |drive: &mut Drive, lease: LeaseId, model: &str| {
+    let ask_of = |drive: &mut Drive, lease: LeaseId, model: &str| {
         drive.tell(Event::Reserved { lease, expires: None });
         let facts = Arc::new(Facts::from([("model".to_owned(), model.to_owned())]));
         let actions = drive.tell(Event::Identified { lease, facts });
         let Some(Action::Rank { ask, tests, kinds, .. }) = actions.first() else { panic!("{actions:?}") };
         assert_eq!(kinds.len(), 1);
-        let ranks = vec![Default::default(); tests.len()];
+        let ranks = vec![Rank::default(); tests.len()];
         drive.tell(Event::Ranked { ask: *ask, ranks, differ: vec![] });
         drive.tell(Event::SetUp { lease, setup: 1 })
     };
@@ -450,7 +450,7 @@ fn kinds_that_rank_alike_share_a_queue_until_they_do_not() {
         panic!("{actions:?}")
     };
     assert_eq!(kinds[..], [0, 1]);
-    let actions = drive.tell(Event::Ranked { ask: *ask, ranks: vec![Default::default()], differ: vec![1] });
+    let actions = drive.tell(Event::Ranked { ask: *ask, ranks: vec![Rank::default()], differ: vec![1] });
     let Some(Action::Rank { kinds, tests, .. }) = actions.first() else { panic!("{actions:?}") };
     assert_eq!((kinds[..].to_vec(), tests.len()), (vec![1], 3));
 }

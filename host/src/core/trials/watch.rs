@@ -1,9 +1,12 @@
 //! An observer that knows what the coordinator promises, and complains when that is broken. It keeps its own books.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::core::config::{Config, TestPlan};
-use crate::core::event::{Action, Event, ExecutionId, LeaseId, Ms, Note, PlatformId, PoolId, TestId};
+use crate::core::event::{
+    Action, Event, ExecutionId, KindInfo, LeaseId, Ms, Note, PlatformId, PoolId, TestId,
+};
 use crate::core::hash::mix;
 use crate::core::simulate::Observer;
 use crate::core::verdict::{Cause, Verdict};
@@ -50,6 +53,7 @@ pub(super) struct Watch<'a> {
     /// Per test: runs, and those that were judged.
     pub(super) runs: BTreeMap<TestId, (u32, u32)>,
     pub(super) notes: Vec<(Ms, Note)>,
+    pub(super) kinds: Vec<Arc<KindInfo>>,
     pub(super) complaints: Vec<String>,
     pub(super) uncertain: u32,
     done: bool,
@@ -71,6 +75,7 @@ impl<'a> Watch<'a> {
             causes: BTreeMap::new(),
             runs: BTreeMap::new(),
             notes: vec![],
+            kinds: vec![],
             complaints: vec![],
             uncertain: 0,
             done: false,
@@ -180,7 +185,7 @@ impl<'a> Watch<'a> {
 }
 
 impl Observer for Watch<'_> {
-    fn event(&mut self, now: Ms, event: &Event) {
+    fn event(&mut self, _now: Ms, event: &Event) {
         match event {
             Event::Reserved { lease, .. } => {
                 if self.leases.get(lease).is_some_and(|held| !held.came) {
@@ -190,10 +195,10 @@ impl Observer for Watch<'_> {
                     held.came = true;
                 }
             }
-            Event::ReserveFailed { lease, certain: true, .. } => {
-                if self.leases.get(lease).is_some_and(|held| !held.came) {
-                    self.close(*lease);
-                }
+            Event::ReserveFailed { lease, certain: true, .. }
+                if self.leases.get(lease).is_some_and(|held| !held.came) =>
+            {
+                self.close(*lease);
             }
             Event::Released { lease } | Event::Absent { lease } => {
                 let asked = |held: &Held| held.released > 0 || held.uncertain || !held.came;
@@ -212,7 +217,6 @@ impl Observer for Watch<'_> {
             Event::Stop { .. } => self.stopped = true,
             _ => {}
         }
-        let _ = now;
     }
 
     fn action(&mut self, now: Ms, action: &Action) {
@@ -242,7 +246,7 @@ impl Observer for Watch<'_> {
                 self.check(now, !confirmed, "a lease released after that was confirmed");
             }
             Action::Run { lease, execution, test, slot, .. } => {
-                self.run(now, *lease, *execution, *test, *slot)
+                self.run(now, *lease, *execution, *test, *slot);
             }
             Action::Note { note, .. } => {
                 if let Note::Finished { run, .. } = note {
@@ -250,6 +254,7 @@ impl Observer for Watch<'_> {
                 }
                 self.notes.push((now, note.clone()));
             }
+            Action::Kind { kind, .. } => self.kinds.push(kind.clone()),
             Action::Verdict { test, verdict } => self.verdict(now, *test, verdict),
             Action::Done { uncertain } => self.done(now, *uncertain),
             _ => {}

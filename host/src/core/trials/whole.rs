@@ -6,6 +6,7 @@ use super::watch::{Meddling, Watch};
 use crate::core::config::{Config, TestPlan};
 use crate::core::simulate::{Outcomes, Synthetic, SyntheticTest, Truth, World, bound, simulate};
 use crate::core::testing::{self, Longest, Priority, Reruns};
+use crate::core::verdict::Verdict;
 
 fn plans(tests: &[SyntheticTest]) -> (Vec<TestPlan>, Vec<Truth>) {
     tests.iter().map(|test| (test.plan, test.truth)).unzip()
@@ -36,7 +37,7 @@ fn ten_thousand_tests_on_a_thousand_machines() {
         vec![Box::new(Reruns::new(1, false)), Box::new(Priority::new()), Box::new(Longest::new(true))];
     let world = World { reserve_failures: 50, deaths: 50, ..World::default() };
     let outcomes = run(&tests, policies, |config| config.pools[0].max = 1000, &world);
-    assert!(outcomes.verdicts.iter().flatten().all(|verdict| verdict.passed()));
+    assert!(outcomes.verdicts.iter().flatten().all(Verdict::passed));
     let least = bound(tests.iter().map(|test| test.truth), 1000, world.startup);
     assert!(outcomes.makespan < 2 * least, "{} ms, at least {least}", outcomes.makespan);
     assert_eq!((outcomes.uncertain, outcomes.peak), (0, 1000));
@@ -44,8 +45,8 @@ fn ten_thousand_tests_on_a_thousand_machines() {
 
 #[test]
 fn no_policies_at_all() {
-    let tests = Synthetic { failing: 0, ..Synthetic::new(100, 3) }.make();
+    let tests = Synthetic { flaky: 0, ..Synthetic::new(100, 3) }.make();
     let outcomes = run(&tests, vec![], |config| config.pools[0].max = 10, &World::default());
-    assert!(outcomes.verdicts.iter().flatten().all(|verdict| verdict.passed()));
+    assert!(outcomes.verdicts.iter().flatten().all(Verdict::passed));
     assert_eq!(outcomes.runs, 100);
 }

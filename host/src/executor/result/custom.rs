@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::{Complete, DATA};
 use crate::executor::artifacts::Directory;
 use crate::executor::names::clean;
+use crate::fmf::yaml;
 
 const NAMES: [&str; 2] = ["results.yaml", "results.json"];
 const MAX_BYTES: u64 = 4 << 20;
@@ -24,7 +25,7 @@ pub(super) fn read(directory: &Directory) -> Result<Vec<Complete>, String> {
     }
     let list: Value = match name {
         "results.json" => serde_json::from_str(&text).map_err(|error| format!("{name}: {error}"))?,
-        _ => serde_yaml::from_str(&text).map_err(|error| format!("{name}: {error}"))?,
+        _ => yaml::parse(&text).map_err(|error| format!("{name}: {error}"))?.to_json(),
     };
     match list {
         Value::Array(list) if list.len() > MAX_RESULTS => {

@@ -16,9 +16,10 @@ mod scalar;
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use libyaml_safer::{EventData, Mark, Parser};
+use libyaml_safer::{EventData, Mark, Parser, ScalarStyle};
 use thiserror::Error;
 
 use self::builder::Builder;
@@ -126,14 +127,17 @@ fn join_surrogates(text: &str, error: &Error) -> Option<String> {
 }
 
 fn parse_events(text: &str, common: &mut Common) -> Result<Value, Error> {
+    let (text, is_open) = with_final_break(text);
     let mut bytes = text.as_bytes();
     let mut parser = Parser::new();
     parser.set_input_string(&mut bytes);
     let mut builder = Builder::new(common);
     let mut documents = 0;
+    let mut place = Mark::default();
     loop {
-        let event = parser.parse().map_err(|error| Error::syntax(&error))?;
+        let event = guarded(place, || parser.parse())?;
         let at = event.start_mark;
+        place = event.end_mark;
         match event.data {
             EventData::StreamEnd => return Ok(builder.finish()),
             EventData::StreamStart { .. } | EventData::DocumentEnd { .. } => {}
@@ -147,13 +151,40 @@ fn parse_events(text: &str, common: &mut Common) -> Result<Value, Error> {
                 }
             }
             EventData::Alias { anchor } => builder.alias(&anchor, at)?,
-            EventData::Scalar { anchor, tag, value, style, .. } => {
+            EventData::Scalar { anchor, tag, mut value, style, .. } => {
+                let is_block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
+                if is_open && is_block && place.index as usize >= text.len() && value.ends_with('\n') {
+                    value.pop();
+                }
                 builder.scalar(&value, style, anchor, tag.as_deref(), at)?;
             }
             EventData::SequenceStart { anchor, tag, .. } => builder.open_list(anchor, tag.as_deref(), at)?,
             EventData::MappingStart { anchor, tag, .. } => builder.open_map(anchor, tag.as_deref(), at)?,
             EventData::SequenceEnd | EventData::MappingEnd => builder.close(at)?,
         }
+    }
+}
+
+/// The text with a line break at its end, which the parser needs where libyaml does not, and whether it lacked one: a
+/// block scalar that ends with the text ends without a break then.
+fn with_final_break(text: &str) -> (Cow<'_, str>, bool) {
+    let start = text.rfind(['\n', '\r']).map_or(0, |at| at + 1);
+    if text[start..].trim_matches([' ', '\t']).is_empty() {
+        (Cow::Borrowed(&text[..start]), false)
+    } else {
+        (Cow::Owned(format!("{text}\n")), true)
+    }
+}
+
+/// The next event. The parser has assertions of its own, and a few malformed documents trip them where libyaml
+/// reports an error; such a document is refused like any other.
+fn guarded(
+    place: Mark,
+    parse: impl FnOnce() -> Result<libyaml_safer::Event, libyaml_safer::Error>,
+) -> Result<libyaml_safer::Event, Error> {
+    match std::panic::catch_unwind(AssertUnwindSafe(parse)) {
+        Ok(result) => result.map_err(|error| Error::syntax(&error)),
+        Err(_) => Err(Error::new(place, "what follows cannot be parsed")),
     }
 }
 
@@ -235,6 +266,28 @@ mod tests {
         );
         for text in [r#""\ud83d""#, r#""\ud83d\u0041""#, r#""\ude00\ud83d""#, r#""\ud8"#] {
             assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_text_may_end_without_a_line_break() {
+        for (text, value) in [
+            ("a: |\n  x", r#"{"a": "x"}"#),
+            ("a: |+\n  x", r#"{"a": "x"}"#),
+            ("a: >\n  x\n  y", r#"{"a": "x y"}"#),
+            ("a: |\n  x\n  ", r#"{"a": "x\n"}"#),
+            ("a: |\n  x\n# c", r#"{"a": "x\n"}"#),
+            ("a: b", r#"{"a": "b"}"#),
+            ("a:\n  ", r#"{"a": null}"#),
+        ] {
+            assert_eq!(typed(text), value, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_trips_the_parser_is_an_error() {
+        for text in ["a: [!, b]", "c: \"s\\", "[!a!set'1', 1]"] {
+            assert!(parse(text).is_err(), "{text:?}");
         }
     }
 

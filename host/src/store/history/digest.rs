@@ -82,6 +82,13 @@ impl TestHistory {
         per_mille(changes, pairs)
     }
 
+    /// It ended differently in one run, or changed its outcome more often than a test that broke and was mended.
+    pub fn is_flaky(&self) -> bool {
+        let differs = |run: &[Past]| run.iter().any(|past| past.passed != run[0].passed);
+        let changes = self.executions.windows(2).filter(|pair| pair[0].passed != pair[1].passed).count();
+        changes > 2 || self.executions.chunk_by(|a, b| a.run == b.run).any(differs)
+    }
+
     /// It failed in the newest run, in all its attempts, and passed at last in the run before.
     pub fn is_newly_failing(&self) -> bool {
         let mut runs = self.executions.chunk_by(|a, b| a.run == b.run);
@@ -145,6 +152,14 @@ mod tests {
             let history = history(text);
             let found = (history.fail_rate(), history.flakiness(), history.is_newly_failing());
             assert_eq!(found, (fail_rate, flakiness, newly_failing), "{text}");
+        }
+    }
+
+    #[test]
+    fn flaky_is_more_than_broken_and_mended() {
+        let table = [("p", false), ("p f f p", false), ("f p f", false), ("p f p f", true), ("pf p p", true)];
+        for (text, flaky) in table {
+            assert_eq!(history(text).is_flaky(), flaky, "{text}");
         }
     }
 

@@ -16,6 +16,8 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, params};
 
+use super::record::{Class, Execution, RunFile};
+
 pub use digest::{Expectation, Expectations, TestHistory};
 
 /// Executions that are kept of each test on each platform.
@@ -68,6 +70,27 @@ pub struct Sample {
     pub passed: bool,
     /// Milliseconds from start to end.
     pub duration: u64,
+}
+
+impl Sample {
+    /// What is remembered of an execution of a run; `None` if it says nothing about the test.
+    pub fn of(run: &RunFile, execution: &Execution) -> Option<Self> {
+        let passed = match execution.class() {
+            Class::Passed | Class::Warned => true,
+            Class::Failed => false,
+            Class::Infra | Class::Stopped => return None,
+        };
+        let test = run.tests.get(execution.test as usize)?;
+        Some(Self {
+            execution: execution.execution,
+            platform: run.platforms.get(usize::from(test.platform))?.name.clone(),
+            test: test.name.clone(),
+            at: execution.finished,
+            status: execution.status.clone(),
+            passed,
+            duration: execution.duration,
+        })
+    }
 }
 
 /// See the [module](self). Not shared between threads: open it again instead.

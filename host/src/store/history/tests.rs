@@ -47,6 +47,51 @@ fn remembers_by_test_and_platform() {
 }
 
 #[test]
+fn what_says_nothing_about_a_test_is_not_remembered() {
+    use crate::store::How;
+    let execution = |how, status: &str| Execution {
+        execution: 7,
+        test: 0,
+        lease: 0,
+        attempt: 0,
+        how,
+        exit: 0,
+        status: status.into(),
+        note: None,
+        started: 1,
+        finished: 50,
+        duration: 40,
+        results: 1,
+        artifacts: None,
+        bytes: 0,
+        digest: String::new(),
+    };
+    let run = RunFile {
+        platforms: vec![crate::store::RunPlatform { name: "p".into(), context: [].into() }],
+        tests: vec![crate::store::Promise { platform: 0, name: "/t".into() }],
+        ..crate::store::run_dir::tests::run_file()
+    };
+    let table = [
+        (How::Exited, "pass", Some(true)),
+        (How::Exited, "warn", Some(true)),
+        (How::Exited, "odd", Some(false)),
+        (How::TimedOut, "infra", Some(false)),
+        (How::Lost, "infra", None),
+        (How::Cancelled, "infra", None),
+        (How::NotStarted, "infra", None),
+    ];
+    for (how, status, passed) in table {
+        let sample = Sample::of(&run, &execution(how, status));
+        assert_eq!(sample.as_ref().map(|sample| sample.passed), passed, "{how:?} {status}");
+        if let Some(sample) = sample {
+            assert_eq!((sample.platform.as_str(), sample.test.as_str()), ("p", "/t"));
+            assert_eq!((sample.execution, sample.at, sample.duration), (7, 50, 40));
+        }
+    }
+    assert_eq!(Sample::of(&run, &Execution { test: 9, ..execution(How::Exited, "pass") }), None);
+}
+
+#[test]
 fn keeps_the_newest_of_each_test() {
     let (_directory, path) = file();
     let mut history = History::open(&path).unwrap();

@@ -119,7 +119,7 @@ impl Line {
         self.wait_for(
             Some(interest(near.as_fd(), reading, writing)),
             far_writing,
-            Instant::now() + Duration::from_secs(60),
+            Instant::now() + Duration::from_mins(1),
         )
     }
 }

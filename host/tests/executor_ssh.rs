@@ -1,0 +1,347 @@
+//! SSH: who is let in, who is believed, how to get there, and what breaks on the way.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "all of it is tests"
+)]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use atex_host::executor::Handle;
+use atex_host::executor::spec::{Ended, MachineSpec, Order, Report};
+use atex_plugin_api::model::{HostKeyCheck, SshTransport, Transport};
+use common::cases::tree;
+use common::fixtures::{PORT, Sshd};
+use common::{Machine, artifact, site, spec, test};
+
+macro_rules! sshd {
+    ($($line:expr),*) => {
+        match Sshd::start(&[$($line),*]) {
+            Some(sshd) => sshd,
+            None => return println!("no sshd here"),
+        }
+    };
+}
+
+/// Connects and hands back, or tells why not.
+fn attempt(spec: MachineSpec) -> Result<(), String> {
+    let (sender, reports) = std::sync::mpsc::channel();
+    let handle = Handle::start(spec, Box::new(move |report| drop(sender.send(report)))).unwrap();
+    let result = loop {
+        match reports.recv_timeout(Duration::from_secs(30)).unwrap() {
+            Report::Connected { .. } => handle.send(Order::HandBack),
+            Report::HandedBack { .. } => break Ok(()),
+            Report::Lost { reason } => break Err(reason),
+            other => panic!("{other:?}"),
+        }
+    };
+    handle.join();
+    result
+}
+
+fn ssh(transport: SshTransport) -> MachineSpec {
+    MachineSpec { boot_time: Duration::from_secs(10), ..spec(Transport::Ssh(transport)) }
+}
+
+/// Once it is up, nothing has to be tried again.
+fn hurried(transport: SshTransport) -> MachineSpec {
+    MachineSpec { boot_time: Duration::from_millis(500), ..ssh(transport) }
+}
+
+#[test]
+fn host_keys() {
+    let sshd = sshd!();
+    let store = tempfile::tempdir().unwrap();
+    let file = store.path().join("pool/known");
+    let with = |check: HostKeyCheck, keys: &[String]| {
+        let mut transport = sshd.transport();
+        transport.host_key_check = check;
+        transport.host_keys = keys.to_vec();
+        MachineSpec { known_hosts: Some(file.clone()), ..ssh(transport) }
+    };
+    let other = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMHlGWgRVgb7WBfhHCVVkIzYkEYcoNE8VoHNn1xJkfUO".to_owned();
+    let refused = |spec: MachineSpec, part: &str| {
+        let why = attempt(spec).unwrap_err();
+        assert!(why.contains(part), "{why}");
+    };
+    attempt(with(HostKeyCheck::Strict, &[sshd.host_key()])).unwrap();
+    refused(
+        with(HostKeyCheck::AcceptNew, std::slice::from_ref(&other)),
+        "differs from the ones that the provisioner gave",
+    );
+    refused(with(HostKeyCheck::Strict, &[]), "is not known");
+    assert!(!file.exists());
+    attempt(with(HostKeyCheck::AcceptNew, &[])).unwrap();
+    let line = format!("[{}]:{PORT} {}\n", sshd.address, sshd.host_key());
+    assert_eq!(fs::read_to_string(&file).unwrap(), line);
+    attempt(with(HostKeyCheck::Strict, &[])).unwrap();
+    assert_eq!(fs::read_to_string(&file).unwrap(), line, "remembered once");
+    fs::write(&file, format!("[{}]:{PORT} {other}\n", sshd.address)).unwrap();
+    let begun = Instant::now();
+    refused(with(HostKeyCheck::AcceptNew, &[]), "differs from the known ones");
+    assert!(begun.elapsed() < Duration::from_secs(5), "a wrong key is not tried again");
+    attempt(with(HostKeyCheck::Off, &[])).unwrap();
+}
+
+#[test]
+fn keys_inline_wrong_and_missing() {
+    let sshd = sshd!();
+    attempt(ssh(sshd.transport())).unwrap();
+    let mut inline = sshd.transport();
+    inline.key_data = Some(fs::read_to_string(inline.keys.remove(0)).unwrap());
+    attempt(ssh(inline)).unwrap();
+    let mut wrong = sshd.transport();
+    wrong.keys = vec![sshd.directory.path().join("host").display().to_string()];
+    let why = attempt(hurried(wrong)).unwrap_err();
+    assert!(why.contains("did not let root in"), "{why}");
+    let mut missing = sshd.transport();
+    missing.keys = vec!["/no/such/key".into()];
+    let why = attempt(ssh(missing)).unwrap_err();
+    assert!(why.contains("cannot read the key /no/such/key"), "{why}");
+}
+
+struct Agent(Child);
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn every_key_of_an_agent_is_tried() {
+    let sshd = sshd!();
+    let store = tempfile::tempdir().unwrap();
+    let socket = store.path().join("agent");
+    let agent =
+        Command::new("ssh-agent").arg("-D").arg("-a").arg(&socket).stdout(Stdio::null()).spawn().unwrap();
+    let _agent = Agent(agent);
+    let until = Instant::now() + Duration::from_secs(10);
+    while !socket.exists() && Instant::now() < until {
+        std::thread::yield_now();
+    }
+    for number in 0..3 {
+        let key = store.path().join(format!("other{number}"));
+        Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status().unwrap();
+        add(&socket, &key);
+    }
+    add(&socket, &sshd.directory.path().join("user"));
+    // The agent is named by the environment, which a process may not change while it has threads: a process of its own.
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "with_the_agent_of_the_environment", "--ignored", "--nocapture"])
+        .env("SSH_AUTH_SOCK", &socket)
+        .env("ATEX_TEST_ADDRESS", &sshd.address)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+#[ignore = "run by every_key_of_an_agent_is_tried"]
+fn with_the_agent_of_the_environment() {
+    let mut transport = SshTransport::default();
+    transport.host = std::env::var("ATEX_TEST_ADDRESS").unwrap();
+    transport.port = Some(PORT);
+    transport.user = Some("root".into());
+    transport.host_key_check = HostKeyCheck::Off;
+    attempt(ssh(transport)).unwrap();
+}
+
+fn add(socket: &Path, key: &Path) {
+    let added = Command::new("ssh-add").arg("-q").arg(key).env("SSH_AUTH_SOCK", socket).status().unwrap();
+    assert!(added.success());
+}
+
+#[test]
+fn one_session_only() {
+    let sshd = sshd!("MaxSessions 1");
+    let tree = tree();
+    let mut machine = Machine::up(Transport::Ssh(sshd.transport()), site(tree.path()));
+    let run = machine.run(test("cat deep/er/file"));
+    assert_eq!(artifact(&run, "files/output.txt"), "content\n");
+    assert!(machine.hand_back().is_empty());
+}
+
+#[test]
+fn frequent_new_keys() {
+    let sshd = sshd!("RekeyLimit 1M");
+    let tree = tree();
+    fs::write(tree.path().join("large"), vec![7; 5 << 20]).unwrap();
+    let mut machine = Machine::up(Transport::Ssh(sshd.transport()), site(tree.path()));
+    let run = machine.run(test("head -c 8000000 /dev/zero | tr '\\0' x; [[ $(wc -c <large) == 5242880 ]]"));
+    assert_eq!(run.status, "pass", "{run:?}");
+    assert_eq!(artifact(&run, "files/output.txt").len(), 8_000_000);
+    machine.hand_back();
+}
+
+#[test]
+fn through_another_host() {
+    let (near, far) = (sshd!(), sshd!());
+    let mut transport = far.transport();
+    transport.jump = vec![format!("root@{}:{PORT}", near.address)];
+    // One key for both.
+    fs::copy(far.directory.path().join("authorized"), near.directory.path().join("authorized")).unwrap();
+    let tree = tree();
+    let mut machine = Machine::up(Transport::Ssh(transport), site(tree.path()));
+    let run = machine.run(test("head -c 3000000 /dev/zero | tr '\\0' x; echo ${SSH_CONNECTION%% *} >&2"));
+    assert_eq!((run.status.as_str(), artifact(&run, "files/output.txt").len() > 3_000_000), ("pass", true));
+    machine.hand_back();
+}
+
+#[test]
+fn nobody_listens() {
+    let mut transport = SshTransport::default();
+    transport.host = "127.0.0.1".into();
+    transport.port = Some(1);
+    let why = attempt(hurried(transport)).unwrap_err();
+    assert!(why.contains("cannot connect to 127.0.0.1:1"), "{why}");
+}
+
+#[test]
+fn a_machine_that_boots_late_and_is_let_go_while_it_does() {
+    let mut transport = SshTransport::default();
+    transport.host = "127.0.0.1".into();
+    transport.port = Some(1);
+    let (sender, reports) = std::sync::mpsc::channel();
+    let late = MachineSpec { boot_time: Duration::from_hours(1), ..ssh(transport) };
+    let handle = Handle::start(late, Box::new(move |report| drop(sender.send(report)))).unwrap();
+    let asked = Instant::now();
+    handle.send(Order::Abandon);
+    assert!(matches!(reports.recv_timeout(Duration::from_secs(10)).unwrap(), Report::Lost { .. }));
+    assert!(asked.elapsed() < Duration::from_secs(2));
+    handle.join();
+}
+
+/// Starts a test that ignores signals and has an escaped child; gives the machine once both run.
+fn with_stubborn_test(sshd: &Sshd, keepalive: Duration) -> Machine {
+    let tree = tree();
+    let spec = MachineSpec { keepalive, ..spec(Transport::Ssh(sshd.transport())) };
+    let mut machine = Machine::connect(spec);
+    machine.set_up(site(tree.path())).unwrap();
+    machine.start(test("trap '' TERM HUP; setsid sleep 1000 & echo up; sleep 1000"), 0);
+    let until = Instant::now() + Duration::from_secs(20);
+    while sleepers(sshd) != 2 {
+        assert!(Instant::now() < until);
+    }
+    machine
+}
+
+fn sleepers(sshd: &Sshd) -> usize {
+    let output = sshd.inside(&["pgrep", "-c", "-x", "sleep"]);
+    String::from_utf8_lossy(&output.stdout).trim().parse().unwrap_or(0)
+}
+
+/// How long until the host knew, and until nothing was left on the machine.
+fn lost(mut machine: Machine, sshd: &Sshd) -> (Duration, Duration) {
+    let begun = Instant::now();
+    let run = machine.finished();
+    let known = begun.elapsed();
+    assert!(matches!(run.ended, Ended::Lost(_)), "{run:?}");
+    assert_eq!(artifact(&run, "files/output.txt"), "up\n");
+    assert!(matches!(machine.report(), Report::Lost { .. }));
+    while sleepers(sshd) != 0 {
+        assert!(begun.elapsed() < Duration::from_secs(20), "a test lives on");
+    }
+    (known, begun.elapsed())
+}
+
+#[test]
+fn the_session_is_killed() {
+    let sshd = sshd!();
+    let machine = with_stubborn_test(&sshd, Duration::from_secs(20));
+    // All but the listener, which is the first process there.
+    sshd.inside(&["pkill", "-KILL", "-x", "sshd", "--oldest", "-P", "1"]);
+    let times = lost(machine, &sshd);
+    println!("kill -9 of the session's sshd: known and gone after {times:?}");
+    assert!(times.0 < Duration::from_secs(5));
+    let left = sshd.inside(&["sh", "-c", "ls -d /var/atex-*"]);
+    assert!(left.stdout.is_empty(), "{}", String::from_utf8_lossy(&left.stdout));
+}
+
+#[test]
+fn a_frozen_machine() {
+    let sshd = sshd!();
+    let machine = with_stubborn_test(&sshd, Duration::from_secs(4));
+    let all = sshd.everything();
+    let signal =
+        |name: &str| all.iter().for_each(|pid| drop(Command::new("kill").args([name, pid]).status()));
+    signal("-STOP");
+    let begun = Instant::now();
+    let mut machine = machine;
+    let run = machine.finished();
+    let known = begun.elapsed();
+    assert!(matches!(run.ended, Ended::Lost(_)), "{run:?}");
+    assert!(known < Duration::from_secs(4), "{known:?}");
+    signal("-CONT");
+    let thawed = Instant::now();
+    while sleepers(&sshd) != 0 {
+        assert!(thawed.elapsed() < Duration::from_secs(20), "a test lives on");
+    }
+    println!("frozen: known after {known:?}, nothing left {:?} after the thaw", thawed.elapsed());
+}
+
+#[test]
+fn a_power_cut_without_notice_is_a_loss() {
+    let mut sshd = sshd!();
+    let mut machine = with_stubborn_test(&sshd, Duration::from_secs(20));
+    sshd.reboot();
+    let run = machine.finished();
+    assert!(matches!(run.ended, Ended::Lost(_)), "{run:?}");
+}
+
+#[test]
+fn a_restart_with_reboot() {
+    let mut sshd = sshd!();
+    let tree = tree();
+    let mut machine = Machine::up(Transport::Ssh(sshd.transport()), site(tree.path()));
+    // Stands in for reboot(8): says that it was called. The power cut is ours.
+    let called = sshd.directory.path().join("called");
+    fs::write(tree.path().join("unused"), "").unwrap();
+    let mut spec = test(&format!(
+        "echo $TMT_TEST_RESTART_COUNT $TMT_REBOOT_COUNT; (( TMT_REBOOT_COUNT )) && exit 0; \
+         printf '#!/bin/sh\\ntouch {}\\n' >$TMT_TREE/../../bin/reboot; chmod 755 $TMT_TREE/../../bin/reboot; exit 9",
+        called.display()
+    ));
+    spec.restart = Some(atex_host::executor::spec::Restart { codes: vec![9], max: 1, with_reboot: true });
+    machine.start(spec, 0);
+    let until = Instant::now() + Duration::from_secs(20);
+    while !called.exists() {
+        assert!(Instant::now() < until);
+    }
+    sshd.reboot();
+    let run = machine.finished();
+    assert_eq!((run.ended, run.status.as_str()), (Ended::Exited(0), "pass"));
+    machine.hand_back();
+}
+
+#[test]
+fn an_announced_reboot_with_an_empty_disk_afterwards() {
+    let mut sshd = sshd!();
+    let tree = tree();
+    let mut machine = Machine::up(Transport::Ssh(sshd.transport()), site(tree.path()));
+    machine.start(
+        test(
+            "cat deep/er/file; echo $TMT_REBOOT_COUNT; (( TMT_REBOOT_COUNT )) && exit 0; touch /var/tmp/said; \
+             echo disconnect >&$ATEX_TEST_CONTROL; sleep 1000",
+        ),
+        0,
+    );
+    let until = Instant::now() + Duration::from_secs(20);
+    while !sshd.inside(&["ls", "/var/tmp/said"]).status.success() {
+        assert!(Instant::now() < until);
+    }
+    sshd.reboot();
+    let run = machine.finished();
+    assert_eq!(run.status, "pass", "{run:?}");
+    assert_eq!(artifact(&run, "files/output.txt"), "content\n0\ncontent\n1\n");
+    machine.hand_back();
+}
