@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use crate::{
     cli::Format,
-    core::event::Event,
     config::{ExitStatus, RunDirectory, RunPlan},
+    core::event::Event,
     engine::{self, Chronicle, Engine, unix_ms},
     report::{self, Console, PluginReporter, Style},
     store::{Ledger, RunDir, RunFile, RunPlatform, Session, StateDir, What},

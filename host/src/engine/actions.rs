@@ -267,7 +267,10 @@ impl Engine {
                 format!("{}: no word about a test long after its limit, taken for dead", self.called(lease))
             }
             Trouble::LeaseUncertain { lease } => {
-                format!("{}: it is not known whether the provider still holds something for it", self.called(lease))
+                format!(
+                    "{}: it is not known whether the provider still holds something for it",
+                    self.called(lease)
+                )
             }
             Trouble::PoliciesSilent { chain } => {
                 let names = self.job.policy_names.get(usize::from(chain)).map(|names| names.join(", "));

@@ -36,7 +36,7 @@ impl Engine {
                 self.feed(Event::Label { lease: number, key: Arc::from(key), value: Arc::from(value) });
             }
             Report::Finished(report) => self.on_finished(*report),
-            Report::Lost { reason } => self.on_lost(number, reason),
+            Report::Lost { reason } => self.on_lost(number, &reason),
             Report::HandedBack { problems } => self.on_handed_back(number, &problems),
         }
     }
@@ -77,7 +77,7 @@ impl Engine {
         self.feed(Event::SetupFailed { lease: number, setup });
     }
 
-    fn on_lost(&mut self, number: LeaseId, reason: String) {
+    fn on_lost(&mut self, number: LeaseId, reason: &str) {
         let Some(machine) = self.machines.get_mut(&number) else { return };
         match std::mem::replace(&mut machine.worker, Link::None) {
             // Nobody got to it at all.
@@ -93,7 +93,7 @@ impl Engine {
             }
             Link::Up(_) => {
                 tracing::warn!("machine {number} ({}): lost: {reason}", machine.id());
-                self.tell_machine(number, MachineChange::Lost, Some(reason));
+                self.tell_machine(number, MachineChange::Lost, Some(reason.to_owned()));
                 self.feed(Event::Lost { lease: number });
             }
             Link::None => {}
