@@ -172,8 +172,8 @@ mod tests {
             found.keys().map(|name| name.trim_start_matches("./").trim_end_matches('/')).collect();
         names.sort_unstable();
         assert_eq!(names, [".", "a", "deep", long.as_str(), "empty", "link", "runs", "runs/.gitignore"]);
-        assert_eq!(found["./a"], (EntryType::Regular, 0o750, b"A".to_vec()));
-        assert_eq!(found["./link"].0, EntryType::Symlink);
+        assert_eq!(found["a"], (EntryType::Regular, 0o750, b"A".to_vec()));
+        assert_eq!(found["link"].0, EntryType::Symlink);
     }
 
     #[test]
