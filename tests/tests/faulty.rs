@@ -3,18 +3,20 @@
 //! Each case is one run of two tests. A provisioner's case has a good pool beside the faulty one.
 
 use std::{
+    ffi::OsStr,
     sync::{
-        Mutex,
+        Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
 };
 
+use anyhow::{Context as _, Result, ensure};
 use atex_tests::e2e::{Finished, Place};
 
 const TREE: [(&str, &str); 2] = [("a.fmf", "test: 'true'\n"), ("b.fmf", "test: 'true'\ntag: [x]\n")];
 /// At a time: most of them wait for something.
-const PARALLEL: usize = 8;
+const PARALLEL: usize = 16;
 
 /// One run: what goes wrong in which method, and the exit statuses that are right.
 struct Case {
@@ -34,7 +36,7 @@ fn cases(methods: &[(&'static str, &'static [&'static str], &'static [i32], bool
 }
 
 /// Runs all cases, several at a time, and tells everything that is wrong.
-fn check(cases: &[Case], config: impl Fn(&Case) -> String + Sync) {
+fn check(cases: &[Case], config: impl Fn(&Case) -> String + Sync) -> Result<()> {
     let next = AtomicUsize::new(0);
     let wrong = Mutex::new(Vec::new());
     thread::scope(|scope| {
@@ -42,46 +44,41 @@ fn check(cases: &[Case], config: impl Fn(&Case) -> String + Sync) {
             scope.spawn(|| {
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
                     if let Err(problem) = run(case, &config(case)) {
-                        wrong.lock().unwrap().push(format!("{} in {}: {problem}", case.fault, case.method));
+                        let problem = format!("{} in {}: {problem:#}", case.fault, case.method);
+                        wrong.lock().unwrap_or_else(PoisonError::into_inner).push(problem);
                     }
                 }
             });
         }
     });
-    let wrong = wrong.into_inner().unwrap();
-    assert!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+    let wrong = wrong.into_inner().unwrap_or_else(PoisonError::into_inner);
+    ensure!(wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+    Ok(())
 }
 
-fn run(case: &Case, config: &str) -> Result<(), String> {
-    let place = Place::new(&TREE).unwrap();
-    let config = place.write("config.yaml", config).unwrap();
-    let plugin = place.plugin("test-faulty");
-    let run_dir = place.run_dir();
-    let args = ["--config", config.to_str().unwrap(), "--plugin", plugin.to_str().unwrap(), "--run-dir"];
-    let ran = place.run(args.iter().chain(&[run_dir.to_str().unwrap()])).unwrap();
-    judge(case, &place, &ran).map_err(|problem| format!("{problem}\n  exit {}: {}", ran.code(), ran.stderr))
+fn run(case: &Case, config: &str) -> Result<()> {
+    let place = Place::new(&TREE)?;
+    let config = place.write("config.yaml", config)?;
+    let (plugin, run_dir) = (place.plugin("test-faulty"), place.run_dir());
+    let args = [OsStr::new("--config"), config.as_ref(), OsStr::new("--plugin"), plugin.as_ref()];
+    let ran = place.run(args.into_iter().chain([OsStr::new("--run-dir"), run_dir.as_ref()]))?;
+    judge(case, &place, &ran).with_context(|| format!("exit {}: {}", ran.code(), ran.stderr))
 }
 
-fn judge(case: &Case, place: &Place, ran: &Finished) -> Result<(), String> {
-    if !case.statuses.contains(&ran.code()) {
-        return Err(format!("should end with {:?}", case.statuses));
-    }
+fn judge(case: &Case, place: &Place, ran: &Finished) -> Result<()> {
+    ensure!(case.statuses.contains(&ran.code()), "should end with {:?}", case.statuses);
     if ran.code() != 2 {
-        let verdicts = place.verdicts().map_err(|error| error.to_string())?;
-        if verdicts != [1, 1] {
-            return Err(format!("verdicts per test: {verdicts:?}"));
-        }
+        let verdicts = place.verdicts()?;
+        ensure!(verdicts == [1, 1], "verdicts per test: {verdicts:?}");
     }
-    if case.named && !ran.stderr.contains("faulty") {
-        return Err("the plugin is not named".to_owned());
-    }
+    ensure!(!case.named || ran.stderr.contains("faulty"), "the plugin is not named");
     Ok(())
 }
 
 const LIMITS: &str = "limits: {reserve-timeout: 2s, reserve-failures: 1, release: 1s}\n";
 
 #[test]
-fn provisioners() {
+fn provisioners() -> Result<()> {
     // Nothing but its own machines is lost: the tests run on the other pool's.
     let cases = cases(&[
         ("new", &["panic", "error", "denied", "display"], &[2], true),
@@ -102,11 +99,11 @@ fn provisioners() {
              - {{use: local, max: 1}}\n",
             case.fault, case.method
         )
-    });
+    })
 }
 
 #[test]
-fn policies() {
+fn policies() -> Result<()> {
     let cases = cases(&[
         ("new", &["panic", "error", "denied", "display"], &[2], true),
         ("wants", &["panic", "nonsense"], &[0, 2], false),
@@ -124,11 +121,11 @@ fn policies() {
             "provisioners: {{here: {{use: local, max: 1}}}}\npolicies: [{{use: faulty, fault: {}, in: {}}}, priority]\n",
             case.fault, case.method
         )
-    });
+    })
 }
 
 #[test]
-fn reporters() {
+fn reporters() -> Result<()> {
     // The good reporter beside it has everything.
     let cases = cases(&[
         ("new", &["panic", "error", "denied", "display"], &[2], true),
@@ -147,15 +144,15 @@ fn reporters() {
              - {{use: faulty, host: {{finish-timeout: 1s}}, fault: {}, in: {}}}\n",
             case.fault, case.method
         )
-    });
+    })
 }
 
 /// Making a plugin may take a while, so this does.
 #[test]
-fn plugins_that_cannot_be_made_in_time() {
+fn plugins_that_cannot_be_made_in_time() -> Result<()> {
     if std::env::var_os("ATEX_TEST_ALL").is_none_or(|value| value.is_empty()) {
         eprintln!("skipped: takes half a minute (ATEX_TEST_ALL=1)");
-        return;
+        return Ok(());
     }
     let all =
         [("provisioners", "new"), ("provisioners", "capacity"), ("policies", "new"), ("reporters", "new")];
@@ -163,7 +160,7 @@ fn plugins_that_cannot_be_made_in_time() {
         all.iter().map(|&(_, method)| Case { fault: "block", method, statuses: &[2], named: true }).collect();
     let kinds: Mutex<Vec<&str>> = Mutex::new(all.iter().map(|&(kind, _)| kind).collect());
     check(&cases, |case| {
-        let kind = kinds.lock().unwrap().pop().unwrap_or("reporters");
+        let kind = kinds.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or("reporters");
         let method = if kind == "provisioners" { case.method } else { "new" };
         let faulty = format!("{{use: faulty, fault: block, in: {method}}}");
         match kind {
@@ -171,5 +168,5 @@ fn plugins_that_cannot_be_made_in_time() {
             "policies" => format!("provisioners: {{here: {{use: local}}}}\npolicies: [{faulty}]\n"),
             _ => format!("provisioners: {{here: {{use: local}}}}\nreporters: [{faulty}]\n"),
         }
-    });
+    })
 }

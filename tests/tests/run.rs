@@ -115,3 +115,83 @@ fn a_reporter_can_be_told_later() {
     };
     assert_eq!(same(&to), same(&place.run_dir().join("results.jsonl")));
 }
+
+#[test]
+fn a_test_cannot_reboot_this_box() {
+    let place = Place::new(&[("a.fmf", "test: tmt-reboot\nduration: 30s\n")]).unwrap();
+    let ran = place.run_tree(&[]).unwrap();
+    assert_eq!(ran.code(), 1, "{}{}", ran.stdout, ran.stderr);
+}
+
+#[test]
+fn several_tests_share_a_machine_that_has_slots() {
+    // Each waits until both run: with one slot neither would end before its time.
+    let tree = "
+/a:
+    test: touch \"$STATE/a\"; until [[ -e $STATE/b ]]; do read -rt 0.05 <> <(:) || true; done
+/b:
+    test: touch \"$STATE/b\"; until [[ -e $STATE/a ]]; do read -rt 0.05 <> <(:) || true; done
+duration: 1m
+";
+    let place = Place::new(&[("all.fmf", tree)]).unwrap();
+    let state = place.write("shared/x", "").unwrap();
+    let state = format!("STATE={}", state.parent().unwrap().display());
+    let run_dir = place.run_dir();
+    let args = ["--provisioner", "local,max=1", "--slots", "2", "--env", &state, "--run-dir"];
+    let ran = place.run(args.iter().map(AsRef::as_ref).chain([run_dir.as_os_str()])).unwrap();
+    assert_eq!(ran.code(), 0, "{}{}", ran.stdout, ran.stderr);
+}
+
+#[test]
+fn plans_environment_prepare_and_finish_reach_the_machine() {
+    let plan = "
+/plan:
+    discover: {how: fmf}
+    execute: {how: tmt}
+    environment: {COLOUR: red}
+    prepare: {how: shell, script: 'echo \"prepared $COLOUR\" > $STATE/prepared'}
+    finish: {how: shell, script: 'echo finished > $STATE/finished'}
+";
+    let test = "test: test \"$COLOUR\" = red && grep -q 'prepared red' $STATE/prepared\n";
+    let place = Place::new(&[("plans.fmf", plan), ("a.fmf", test)]).unwrap();
+    let state = place.write("shared/x", "").unwrap();
+    let shared = state.parent().unwrap();
+    let state = format!("STATE={}", shared.display());
+    let ran = place.run_tree(&["--env", &state]).unwrap();
+    assert_eq!(ran.code(), 0, "{}{}", ran.stdout, ran.stderr);
+    assert!(shared.join("finished").is_file());
+}
+
+#[test]
+fn platforms_have_contexts_of_their_own() {
+    let tree = "
+/only-a:
+    test: 'true'
+    enabled: false
+    adjust: {when: distro == a, enabled: true}
+/both:
+    test: test \"$WHERE\" = \"$1\"
+    adjust:
+      - {when: distro == a, 'test+': ' a'}
+      - {when: distro == b, 'test+': ' b'}
+";
+    let tree = tree.replace("test \"$WHERE\" = \"$1\"", "check() { test \"$WHERE\" = \"$1\"; }; check");
+    let config = "
+provisioners: {here: {use: local, max: 1}}
+platforms:
+  - {name: one, context: {distro: a}, provisioners: [here], env: {WHERE: a}}
+  - {name: two, context: {distro: b}, provisioners: [here], env: {WHERE: b}}
+";
+    let place = Place::new(&[("all.fmf", &tree)]).unwrap();
+    let config = place.write("config.yaml", config).unwrap();
+    let run_dir = place.run_dir();
+    let args = ["--config".as_ref(), config.as_os_str(), "--run-dir".as_ref(), run_dir.as_os_str()];
+    let ran = place.run(args).unwrap();
+    assert_eq!(ran.code(), 0, "{}{}", ran.stdout, ran.stderr);
+    assert_eq!(place.results().unwrap().len(), 3);
+    assert!(
+        ran.stdout.contains("[one] /all/only-a") && !ran.stdout.contains("[two] /all/only-a"),
+        "{}",
+        ran.stdout
+    );
+}

@@ -163,7 +163,8 @@ fn site(
             grace: limits.grace,
             ..spec::Limits::default()
         },
-        may_reboot: true,
+        // Up to the machine's transport.
+        may_reboot: false,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use atex_plugin_api::{Lease, host_side::Cancel};
+use atex_plugin_api::{Lease, Transport, host_side::Cancel};
 use uuid::Uuid;
 
 use crate::{
@@ -122,7 +122,13 @@ impl Engine {
     fn set_up(&mut self, number: LeaseId, setup: u32, platform: PlatformId) {
         let Some(machine) = self.machines.get_mut(&number) else { return };
         let pool = &self.job.pools[usize::from(machine.pool)];
-        let site = Site { slots: pool.slots, ..self.job.platforms[usize::from(platform)].site.clone() };
+        let transport = machine.loan.as_ref().map(|loan| &loan.transport);
+        let site = Site {
+            slots: pool.slots,
+            // A container would not come back, and this box is not for tests to reboot.
+            may_reboot: matches!(transport, Some(Transport::Ssh(_))),
+            ..self.job.platforms[usize::from(platform)].site.clone()
+        };
         let site = Arc::new(site);
         (machine.setup, machine.platform) = (setup, platform);
         machine.worker = match std::mem::replace(&mut machine.worker, Link::None) {

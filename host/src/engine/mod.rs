@@ -242,7 +242,8 @@ impl Engine {
         let ended = Instant::now();
         while let Some(&(_, limit)) = self.reporters.iter().min_by_key(|(_, limit)| *limit) {
             if self.signals >= LAST_SIGNAL {
-                break;
+                // Asked for; `atex-host report` tells the rest.
+                return;
             }
             match self.inbox.recv_timeout(limit.saturating_sub(ended.elapsed())) {
                 Ok(Input::ReporterDone { reporter, problem }) => self.on_reporter_done(&reporter, problem),
@@ -251,7 +252,6 @@ impl Engine {
                 Err(_) => self.give_up_reporters(limit),
             }
         }
-        self.give_up_reporters(Duration::MAX);
     }
 
     /// Those whose time is up.
