@@ -35,7 +35,7 @@ impl Engine {
             Report::Label { key, value, .. } => {
                 self.feed(Event::Label { lease: number, key: Arc::from(key), value: Arc::from(value) });
             }
-            Report::Finished(report) => self.on_finished(*report),
+            Report::Finished(report) => self.on_finished(&report),
             Report::Lost { reason } => self.on_lost(number, &reason),
             Report::HandedBack { problems } => self.on_handed_back(number, &problems),
         }
@@ -115,14 +115,14 @@ impl Engine {
         }
     }
 
-    fn on_finished(&mut self, report: RunReport) {
+    fn on_finished(&mut self, report: &RunReport) {
         let execution = report.execution;
         let Some(running) = self.executions.remove(&execution) else { return };
-        let record = self.record_of(&report, running);
+        let record = self.record_of(report, running);
         let class = record.class();
         self.classes.insert(execution, class);
         self.chronicle.tell(What::Finished(Box::new(record)));
-        self.feed(event_of(&report, class));
+        self.feed(event_of(report, class));
         if let Ended::Host(why) = &report.ended {
             self.tally.host_failed();
             self.warn(format!("execution {execution}: the host could not go on: {why}"));
