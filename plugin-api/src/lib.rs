@@ -1,7 +1,7 @@
 //! Write plugins for `atex-host`: provisioners that supply machines, policies that order tests, reporters that publish results.
 //!
 //! A plugin is a crate with `crate-type = ["cdylib"]` that implements [`Plugin`] and one of [`Provisioner`],
-//! [`Policy`](policy::Policy) or [`Reporter`](reporter::Reporter), and names its types in [`export_plugin!`]:
+//! [`Policy`] or [`Reporter`], and names its types in [`export_plugin!`]:
 //!
 //! ```
 #![doc = include_str!("../examples/minimal.rs")]

@@ -30,6 +30,8 @@ use super::{
 
 /// How long a provider may keep a machine beyond the run's own time limit.
 const SPARE_LIFETIME: Duration = Duration::from_hours(1);
+/// Key of reporters that can publish the results of runs that were repeated later instead of those that count.
+const RESULTS: &str = "results";
 /// A question to a plugin before the run begins.
 const QUESTION: Duration = Duration::from_secs(30);
 
@@ -269,6 +271,15 @@ fn reporters(plan: &RunPlan, used: &mut Used<'_>) -> Result<Vec<(Reporter, Durat
     for entry in &plan.reporters {
         let reporter = open::reporter(used.registry, &entry.plugin)?;
         used.note(Kind::Reporter, &entry.plugin)?;
+        reporters.push((reporter, entry.finish_timeout));
+    }
+    if let Some(entry) = &plan.old_results {
+        let mut old = entry.plugin.clone();
+        if used.registry.find(Kind::Reporter, &old.plugin)?.takes(RESULTS) {
+            old.set(RESULTS, "old".into());
+        }
+        let reporter = open::reporter(used.registry, &old)?;
+        used.note(Kind::Reporter, &old)?;
         reporters.push((reporter, entry.finish_timeout));
     }
     Ok(reporters)

@@ -99,9 +99,13 @@ pub(super) fn go(
         readers.push(wake.map_err(Error::Thread)?);
         names.push((name, timeout));
     }
+    let keep_artifacts = prepared.plan.keep_artifacts;
     let chronicle = Chronicle::new(journal, ledger, readers);
     let engine = Engine::start(prepared.job, chronicle, names, &prepared.kept, (sender, inbox))?;
     let tally = engine.run(first);
+    if !keep_artifacts && let Err(error) = std::fs::remove_dir_all(directory.artifacts()) {
+        tracing::warn!("cannot remove {}: {error}", directory.artifacts().display());
+    }
     history::remember(state, &directory, &run_file);
     Ok(tally.exit())
 }

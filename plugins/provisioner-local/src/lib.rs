@@ -25,6 +25,7 @@ use store::Store;
 #[serde(rename_all = "kebab-case", default)]
 pub struct Config {
     /// Absolute path of the directory below which machines are made; the pool's own state directory if not given.
+    #[schemars(extend("x-path" = true))]
     directory: Option<PathBuf>,
 }
 

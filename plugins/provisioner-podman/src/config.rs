@@ -21,9 +21,11 @@ pub struct Config {
     pub image: Option<String>,
     /// A Containerfile to build the image from, once per run.
     #[serde(default)]
+    #[schemars(extend("x-path" = true))]
     pub containerfile: Option<PathBuf>,
     /// The directory that the build sees. Default: the Containerfile's.
     #[serde(default)]
+    #[schemars(extend("x-path" = true))]
     pub context: Option<PathBuf>,
     /// Values of the Containerfile's ARGs.
     #[serde(default)]

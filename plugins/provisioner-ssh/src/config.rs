@@ -19,6 +19,7 @@ pub struct Config {
     pub hosts: Vec<Entry>,
     /// A file with a machine per line, read anew whenever one is wanted.
     #[serde(default)]
+    #[schemars(extend("x-path" = true))]
     pub hosts_file: Option<PathBuf>,
     /// A program and its arguments that prints a machine per line, run whenever one is wanted, at most once a minute.
     #[serde(default)]

@@ -16,7 +16,7 @@ pub(crate) const TOKEN_VARIABLE: &str = "TESTING_FARM_API_TOKEN";
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Config {
-    /// Where the API is. Default: https://api.dev.testing-farm.io
+    /// Where the API is. Default: `https://api.dev.testing-farm.io`
     #[serde(default = "url")]
     pub url: String,
     /// The API token. Default: the environment variable TESTING_FARM_API_TOKEN.
@@ -62,11 +62,12 @@ pub struct Config {
     /// address as `address-url` tells it, elsewhere no rule.
     #[serde(default)]
     pub ingress: Vec<String>,
-    /// A page that shows the address one comes from. Default: https://ipv4.icanhazip.com
+    /// A page that shows the address one comes from. Default: `https://ipv4.icanhazip.com`
     #[serde(default = "address_url")]
     pub address_url: String,
     /// Path of the private key to log in with; the public one lies beside it with `.pub`. Default: a key of the plugin's own.
     #[serde(default)]
+    #[schemars(extend("x-path" = true))]
     pub key: Option<PathBuf>,
     /// A shell command for the guest once it can be logged in to, e.g. to remove what the service put there.
     #[serde(default)]

@@ -46,10 +46,10 @@ pub use sink::Codec;
 #[serde(rename_all = "kebab-case", default)]
 pub struct Config {
     /// The file of lines; `results.jsonl` and the suffix of the compression in the run directory if not given.
-    #[schemars(extend("format" = "path"))]
+    #[schemars(extend("x-path" = true))]
     path: Option<PathBuf>,
     /// The directory of files; `files` in the run directory if not given.
-    #[schemars(extend("format" = "path"))]
+    #[schemars(extend("x-path" = true))]
     files: Option<PathBuf>,
     /// How the lines are compressed; not at all if not given.
     compress: Option<Codec>,
@@ -88,10 +88,10 @@ pub enum Selection {
 #[serde(rename_all = "kebab-case")]
 pub struct Old {
     /// The file of lines.
-    #[schemars(extend("format" = "path"))]
+    #[schemars(extend("x-path" = true))]
     path: PathBuf,
     /// The directory of files.
-    #[schemars(extend("format" = "path"))]
+    #[schemars(extend("x-path" = true))]
     files: PathBuf,
 }
 

@@ -16,7 +16,12 @@ pub(super) fn test(all: bool) -> Result<()> {
     headline("lints");
     step(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"], &[])?;
     headline("documentation");
-    step(&["doc", "--workspace", "--no-deps", "--quiet"], &[("RUSTDOCFLAGS", "-D warnings")])?;
+    let strict = [("RUSTDOCFLAGS", "-D warnings")];
+    step(&["doc", "--no-deps", "--quiet", "-p", "atex-plugin-api", "--all-features"], &strict)?;
+    // Of the rest, the authors are the readers: private items are linked to.
+    let internal = ["--workspace", "--exclude", "atex-plugin-api", "--document-private-items"];
+    let strict = [("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links")];
+    step(&[&["doc", "--no-deps", "--quiet"][..], &internal].concat(), &strict)?;
     headline("build");
     let built = build::build(Profile::Dev)?;
     let built = built.directory.to_string_lossy();
