@@ -139,7 +139,7 @@ pub struct RunOptions {
     #[arg(long, value_name = "T", help_heading = "Scheduling")]
     pub time_limit: Option<Time>,
 
-    /// Where to keep the run [default: atex-runs/<UTC time>-<short id>]
+    /// Where to keep the run [default: atex-runs/TIME-ID]
     #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath, help_heading = "Run")]
     pub run_dir: Option<PathBuf>,
 

@@ -1,6 +1,6 @@
 //! A loaded tree: nodes with their inherited data, as no platform sees it yet.
 //!
-//! Loading reads the files once ([`explore`](super::explore)), then merges data from the root downwards. A loaded tree does
+//! Loading reads the files once ([`explore`]), then merges data from the root downwards. A loaded tree does
 //! not change; [`Tree::adjust`] gives a [`View`] of it under a context, which holds the data of only those nodes
 //! that the context changes. So ten platforms cost little more than one.
 

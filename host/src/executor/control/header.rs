@@ -14,7 +14,7 @@ pub struct Header {
     pub line: u64,
     /// Bytes of its JSON.
     pub size: u64,
-    /// A [clean](crate::executor::names::clean) name; `None`: the result is the test's own.
+    /// A [clean] name; `None`: the result is the test's own.
     pub name: Option<String>,
     /// More of this result may follow.
     pub partial: bool,
@@ -30,7 +30,7 @@ pub struct Header {
 /// One of a result's files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileEntry {
-    /// A [clean](crate::executor::names::clean) name.
+    /// A [clean] name.
     pub name: String,
     pub length: u64,
 }

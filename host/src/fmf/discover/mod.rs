@@ -6,7 +6,7 @@
 //! On the machine, the plan's own tree is the root ([`Layer::to`] is empty). Sections whose tests have prefixed names, and
 //! sections from elsewhere, have a directory of their own below it; libraries are in `libs/` of the tree that needs them.
 //!
-//! Where the dialects differ: names of sections (see [`plan`](super::plan)), the environment of a test, `result`, `order` (tmt
+//! Where the dialects differ: names of sections (see [`plan`]), the environment of a test, `result`, `order` (tmt
 //! only), and what filters and conditions know of keys that are not there (tmt has defaults for them).
 
 pub(crate) mod error;

@@ -1,6 +1,6 @@
 //! Plans of tmt: which tests to discover, how machines are prepared, and what comes from the environment.
 //!
-//! A plan is an enabled node that is not a test and says `discover` or `execute`. [`choose`] finds those that are wanted, [`Plan::read`]
+//! A plan is an enabled node that is not a test and says `discover` or `execute`. [`choose()`] finds those that are wanted, [`Plan::read`]
 //! turns one into typed data; discovering its tests is [`discover`](super::discover)'s.
 //!
 //! What the host does not do is refused here, by file and key, wherever leaving it out could change a verdict: in `discover`,
