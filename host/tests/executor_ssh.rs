@@ -330,8 +330,10 @@ fn an_announced_reboot_with_an_empty_disk_afterwards() {
     let mut machine = Machine::up(Transport::Ssh(sshd.transport()), site(tree.path()));
     machine.start(
         test(
-            "cat deep/er/file; echo $TMT_REBOOT_COUNT; (( TMT_REBOOT_COUNT )) && exit 0; touch /var/tmp/said; \
-             echo disconnect >&$ATEX_TEST_CONTROL; sleep 1000",
+            // The host has acted on the word when the channel is closed; only then may the machine go away.
+            "cat deep/er/file; echo $TMT_REBOOT_COUNT; (( TMT_REBOOT_COUNT )) && exit 0; \
+             echo disconnect >&$ATEX_TEST_CONTROL; trap '' PIPE; \
+             while echo noop >&$ATEX_TEST_CONTROL; do :; done 2>/dev/null; touch /var/tmp/said; sleep 1000",
         ),
         0,
     );

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use atex_tests::build::root;
+use atex_tests::build::{plugin_crates, root};
 
 /// Empty for a file that is not there: it then lacks whatever is looked for.
 fn read(name: &str) -> String {
@@ -35,10 +35,37 @@ fn files_that_documents_point_to_exist() {
 }
 
 #[test]
-fn every_bundled_plugin_is_in_the_guide() {
-    let guides = read("docs/provisioners.md") + &read("docs/plugins.md") + &read("docs/configuration.md");
-    for name in atex_tests::build::plugin_crates().unwrap() {
-        let (_, name) = name.split_once('-').unwrap();
-        assert!(guides.contains(&format!("`{name}`")), "{name} is in no guide below docs/");
+fn every_bundled_provisioner_has_a_chapter() {
+    let guide = read("docs/provisioners.md");
+    for name in plugin_crates().unwrap().iter().filter_map(|name| name.strip_prefix("provisioner-")) {
+        let chapter = guide.lines().any(|line| line.starts_with("## ") && line.contains(name));
+        assert!(chapter, "docs/provisioners.md has no chapter on {name}");
     }
+}
+
+/// What a crate says of itself.
+fn crate_documentation(name: &str) -> String {
+    let code = read(&format!("plugins/{name}/src/lib.rs"));
+    let lines = code.lines().map_while(|line| line.strip_prefix("//!"));
+    lines.map(|line| line.strip_prefix(' ').unwrap_or(line).to_owned() + "\n").collect()
+}
+
+/// The guide is made of the crates' own documentation; `ATEX_UPDATE_DOCS=1` makes it anew.
+#[test]
+fn the_guide_to_policies_and_reporters_is_that_of_their_crates() {
+    let mut guide =
+        "# Policies and reporters\n\nThis page is made of the plugins' own documentation.\n".to_owned();
+    for name in plugin_crates().unwrap() {
+        if let Some((kind @ ("policy" | "reporter"), short)) = name.split_once('-') {
+            guide += &format!("\n## {short} ({kind})\n\n{}", crate_documentation(&name));
+        }
+    }
+    let file = root().join("docs/policies.md");
+    if std::env::var_os("ATEX_UPDATE_DOCS").is_some() {
+        fs::write(&file, &guide).unwrap();
+    }
+    assert!(
+        read("docs/policies.md") == guide,
+        "docs/policies.md is not up to date: ATEX_UPDATE_DOCS=1 makes it anew"
+    );
 }

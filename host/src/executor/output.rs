@@ -56,7 +56,9 @@ impl Output {
     ) -> Result<Option<Opened<()>>, ArtifactsError> {
         let identity = self.head(directory)?.metadata().map(|meta| (meta.dev(), meta.ino()));
         let linked = directory.link(LOG, result, name)?;
-        self.identity = Some(identity.map_err(|source| directory.io_error("look at", LOG, source))?);
+        if linked.is_some() {
+            self.identity = Some(identity.map_err(|source| directory.io_error("look at", LOG, source))?);
+        }
         Ok(linked)
     }
 

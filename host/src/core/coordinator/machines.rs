@@ -327,7 +327,8 @@ impl Coordinator {
 
     pub(super) fn release_failed(&mut self, lease: LeaseId) {
         let limits = &self.config.limits;
-        let (most, backoff) = (limits.release_tries, limits.backoff);
+        // Pauses grow, up to what one call may take.
+        let (most, backoff, longest) = (limits.release_tries, limits.backoff, limits.abort_time);
         let now = self.now;
         let Some(it) = self.leases.get_mut(lease) else { return };
         if it.state != State::Releasing || it.pausing {
@@ -339,7 +340,8 @@ impl Coordinator {
             return;
         }
         it.pausing = true;
-        it.deadline = now.saturating_add(backoff.checked_shl(it.tries.min(32)).unwrap_or(Ms::MAX));
+        let pause = backoff.checked_shl(it.tries.min(32)).unwrap_or(Ms::MAX).min(longest);
+        it.deadline = now.saturating_add(pause);
         self.arm(lease);
     }
 

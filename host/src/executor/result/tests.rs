@@ -284,6 +284,16 @@ fn testout_is_the_whole_log_as_of_the_end() {
 }
 
 #[test]
+fn a_log_that_could_not_be_linked_does_not_count() {
+    let mut case = Case::new(options());
+    case.log("log").result(json!({"partial": true, "testout": "a"}), &[]);
+    // A protocol error: the open result has that name for the log.
+    case.result(json!({"files": ["a"]}), &[""]);
+    // `end` compares the bytes that are there with those that were counted.
+    case.end(&Ended::Exited(0));
+}
+
+#[test]
 fn testout_must_be_a_new_file() {
     let broken: [&[(Value, &[&str])]; 5] = [
         &[(json!({"testout": "f", "files": ["f"]}), &["x"])],
