@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 
 use atex_host::fmf::{Adjustment, Context, Error, Tree};
@@ -33,6 +34,27 @@ fn nested_brackets() {
     for text in ["[".repeat(100_000), "- ".repeat(100_000), "{a: ".repeat(100_000), "? ".repeat(100_000)] {
         let error = error_of(tree_with(&text).path());
         assert!(error.contains("line 1") && error.contains("200 levels"), "{error}");
+    }
+}
+
+/// Documents that trip assertions in the parser.
+#[test]
+fn what_trips_the_parser_prints_nothing_but_the_error() {
+    for text in ["a: [!, b]", "c: \"s\\", "[!a!set'1', 1]"] {
+        let directory = tree_with(text);
+        let host = |arguments: &[&str]| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_atex-host"));
+            command
+                .args(arguments)
+                .arg(directory.path())
+                .env("ATEX_STATE_DIR", directory.path().join("state"));
+            let output = command.env("RUST_BACKTRACE", "1").output().unwrap();
+            (output.status.code(), String::from_utf8(output.stderr).unwrap())
+        };
+        assert_eq!(host(&["fmf"]), (Some(1), String::new()), "{text:?}");
+        let (status, stderr) = host(&["discover"]);
+        assert_eq!(status, Some(2), "{text:?}: {stderr}");
+        assert!(stderr.lines().count() == 1 && stderr.contains("main.fmf: line 1"), "{text:?}: {stderr}");
     }
 }
 

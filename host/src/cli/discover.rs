@@ -13,9 +13,11 @@
 //! `plan` is null for all tests of a tree; `directory` is relative to the root of the tree on the machine; `duration` is in
 //! seconds. Fields may be added.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
+use std::path::Path;
 
-use serde_json::{Value as Json, json};
+use serde::{Serialize, Serializer};
 
 use crate::fmf::discover::{Discovered, DiscoveredPlan, DiscoveredTest, printable};
 
@@ -38,23 +40,51 @@ pub fn text(out: &mut impl Write, platforms: &[Platform<'_>]) -> io::Result<()> 
 
 /// For scripts.
 pub fn json(out: &mut impl Write, platforms: &[Platform<'_>]) -> io::Result<()> {
-    let plans = plans(platforms).map(|(platform, plan)| {
-        let tests: Vec<Json> = plan.tests.iter().map(test).collect();
-        json!({"platform": platform, "plan": plan.name, "source": plan.source, "tests": tests})
+    let plans = plans(platforms).map(|(platform, plan)| ShownPlan {
+        platform,
+        plan: plan.name.as_deref(),
+        source: shown_path(plan.source.as_deref()),
+        tests: &plan.tests,
     });
-    write_json(out, &plans.collect::<Vec<_>>())
+    write_json(out, plans)
 }
 
-fn test(test: &DiscoveredTest) -> Json {
-    json!({
-        "name": &*test.name,
-        "node": &*test.node,
-        "directory": test.cwd,
-        "source": test.source,
-        "duration": test.duration.as_secs(),
-        "tags": test.tags(),
-        "order": test.order,
-    })
+#[derive(Serialize)]
+struct ShownPlan<'a> {
+    platform: &'a str,
+    plan: Option<&'a str>,
+    source: Option<Cow<'a, str>>,
+    #[serde(serialize_with = "tests")]
+    tests: &'a [DiscoveredTest],
+}
+
+#[derive(Serialize)]
+struct ShownTest<'a> {
+    name: &'a str,
+    node: &'a str,
+    directory: &'a str,
+    source: Option<Cow<'a, str>>,
+    duration: u64,
+    tags: Vec<String>,
+    order: i64,
+}
+
+/// One after the other: there may be a hundred thousand.
+fn tests<S: Serializer>(tests: &[DiscoveredTest], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(tests.iter().map(|test| ShownTest {
+        name: &test.name,
+        node: &test.node,
+        directory: &test.cwd,
+        source: shown_path(test.source.as_deref()),
+        duration: test.duration.as_secs(),
+        tags: test.tags(),
+        order: test.order,
+    }))
+}
+
+/// A directory above the tree may have a name that is not UTF-8.
+fn shown_path(path: Option<&Path>) -> Option<Cow<'_, str>> {
+    path.map(Path::to_string_lossy)
 }
 
 /// Every plan of every platform.
@@ -72,18 +102,18 @@ pub(super) fn title(platform: &str, plan: &DiscoveredPlan) -> String {
     }
 }
 
-/// Indented, with a line end.
-pub(super) fn write_json(out: &mut impl Write, value: &[Json]) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut *out, value)?;
+/// An array, indented, with a line end. Nothing is held but the item being written.
+pub(super) fn write_json(out: &mut impl Write, items: impl IntoIterator<Item: Serialize>) -> io::Result<()> {
+    serde_json::Serializer::pretty(&mut *out).collect_seq(items)?;
     writeln!(out)
 }
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::path::Path;
     use std::sync::Arc;
 
     use indexmap::IndexMap;
+    use serde_json::{Value as Json, json};
 
     use super::*;
     use crate::config::{Dialect, PlanChoice, Selection};

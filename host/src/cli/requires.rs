@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 
-use serde_json::{Value as Json, json};
+use serde_json::json;
 
 use super::discover::{Platform, write_json};
 use crate::fmf::discover::printable;
@@ -24,11 +24,13 @@ pub fn json(out: &mut impl Write, platforms: &[Platform<'_>]) -> io::Result<()> 
         let packages = found.packages();
         json!({"platform": platform, "require": packages.required, "recommend": packages.recommended})
     });
-    write_json(out, &packages.collect::<Vec<Json>>())
+    write_json(out, packages)
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value as Json;
+
     use super::super::discover::tests::{discovered, written};
     use super::*;
 

@@ -8,7 +8,7 @@
 
 use std::io::{self, Write};
 
-use serde_json::{Value as Json, json};
+use serde_json::json;
 
 use super::discover::{Platform, plans, title, write_json};
 
@@ -30,9 +30,8 @@ pub fn text(out: &mut impl Write, platforms: &[Platform<'_>]) -> io::Result<()> 
 
 /// For scripts.
 pub fn json(out: &mut impl Write, platforms: &[Platform<'_>]) -> io::Result<()> {
-    let mut tests: Vec<Json> = Vec::new();
-    for (platform, plan) in plans(platforms) {
-        tests.extend(plan.tests.iter().map(|test| {
+    let tests = plans(platforms).flat_map(|(platform, plan)| {
+        plan.tests.iter().map(move |test| {
             json!({
                 "platform": platform,
                 "plan": plan.name,
@@ -40,13 +39,15 @@ pub fn json(out: &mut impl Write, platforms: &[Platform<'_>]) -> io::Result<()> 
                 "directory": test.cwd,
                 "metadata": test.metadata().to_json(),
             })
-        }));
-    }
-    write_json(out, &tests)
+        })
+    });
+    write_json(out, tests)
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value as Json;
+
     use super::super::discover::tests::{discovered, written};
     use super::*;
 

@@ -11,7 +11,7 @@ use super::context::{Context, Outcome, Rule};
 use super::error::{AdjustProblem, Error, Limit};
 use super::merge::Merger;
 use super::tree::Tree;
-use super::value::{Map, Value};
+use super::value::{KnownKeys, Map, Value};
 use super::view::View;
 
 /// The keys of a rule that are not data.
@@ -50,10 +50,15 @@ impl Tree {
     pub fn adjust(self: &Arc<Self>, adjustment: &Adjustment<'_>) -> Result<View, Error> {
         let merger = Merger::new(self.sharing.clone());
         let mut adjuster = Adjuster { adjustment, decided: HashMap::new(), merger };
+        let mut known_keys = KnownKeys::default();
         let mut changed = Vec::with_capacity(self.nodes.len());
         for node in &self.nodes {
             let at = |cause| Error::Adjust { node: node.name.to_string(), cause };
-            changed.push(adjuster.adjust(&node.data).map_err(at)?.map(Arc::new));
+            let data = adjuster.adjust(&node.data).map_err(at)?;
+            changed.push(data.map(|mut data| {
+                data.compact(&mut known_keys);
+                Arc::new(data)
+            }));
         }
         let mut sharing = adjuster.merger.into_sharing();
         for (node, changed) in self.nodes.iter().zip(&mut changed) {

@@ -12,7 +12,7 @@ use super::error::{Error, NodeProblem};
 use super::explore;
 use super::merge::Merger;
 use super::sharing::Sharing;
-use super::value::Map;
+use super::value::{KnownKeys, Map};
 use super::view::View;
 
 /// The place of a node in its tree; zero is the root.
@@ -80,7 +80,12 @@ impl Tree {
     }
 
     fn inherit(root: PathBuf, draft: Draft, sharing: Sharing) -> Result<Self, Error> {
-        let mut heirs = Heirs { draft, nodes: Vec::new(), merger: Merger::new(sharing) };
+        let mut heirs = Heirs {
+            draft,
+            nodes: Vec::new(),
+            merger: Merger::new(sharing),
+            known_keys: KnownKeys::default(),
+        };
         heirs.nodes.reserve(heirs.draft.len());
         heirs.inherit(&"/".into(), 0, None)?;
         let mut sharing = heirs.merger.into_sharing();
@@ -99,6 +104,7 @@ struct Heirs {
     draft: Draft,
     nodes: Vec<NodeData>,
     merger: Merger,
+    known_keys: KnownKeys,
 }
 
 impl Heirs {
@@ -142,7 +148,7 @@ impl Heirs {
         self.merger.count_copy(base.len())?;
         let mut data = copy.unwrap_or_else(|| Arc::unwrap_or_clone(base));
         self.merger.merge(&mut data, own).map_err(at)?;
-        data.shrink();
+        data.compact(&mut self.known_keys);
         Ok(Arc::new(data))
     }
 

@@ -1,6 +1,7 @@
 //! The commands of `cargo xtask`.
 
 mod demo;
+mod fmf_fuzz;
 mod install;
 mod packages;
 mod selftest;
@@ -35,6 +36,18 @@ enum Command {
     },
     /// Run the project's own FMF tree (the one at the root) with atex-host over local machines
     SelfTest,
+    /// Random FMF trees: compare what atex-host reads in them with what python fmf does ($FMF_PYTHON, else one is installed)
+    FmfFuzz {
+        /// What the trees depend on
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Number of trees without, with few and with many oddities each
+        #[arg(long, default_value_t = 100)]
+        count: usize,
+        /// Use an optimised build: faster from some thousand trees on
+        #[arg(long)]
+        release: bool,
+    },
     /// Build for release and install program, plugins, manual pages, completions and the plugin-api crate
     Install {
         /// Root of the installation, e.g. /usr/local
@@ -49,6 +62,7 @@ pub fn run(xtask: Xtask) -> Result<()> {
         Command::Demo { run_dir } => demo::demo(run_dir.as_deref()),
         Command::Test { all } => test::test(all),
         Command::SelfTest => selftest::selftest(),
+        Command::FmfFuzz { seed, count, release } => fmf_fuzz::fmf_fuzz(seed, count, release),
         Command::Install { prefix } => install::install(&prefix),
     }
 }

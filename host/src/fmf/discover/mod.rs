@@ -37,7 +37,7 @@ use super::filter::Filter;
 use super::git::{Cache, shown};
 use super::library::{Home, Libraries};
 use super::plan::{self, DEFAULT_SCRIPT_DURATION, Origin, Plan, Reading, Section, Source};
-use super::{Adjustment, Context, Map, Order, Tree, Value, View, duration, git};
+use super::{Adjustment, Context, Map, Node, Order, Tree, Value, View, duration, git};
 use crate::config::{AdjustRule, Dialect, PlanChoice, Selection};
 use crate::executor::spec::{Framework, Packages, Phase, TestEnvironment, TestSpec, Variables};
 
@@ -262,7 +262,12 @@ impl Search<'_> {
             if self.request.dialect == Dialect::Tmt {
                 found.sort_by_key(|test| test.order);
             }
-            tests.append(&mut found);
+            if tests.is_empty() {
+                // Mostly there is one section: its tests need not be copied.
+                tests = found;
+            } else {
+                tests.append(&mut found);
+            }
         }
         layers.append(&mut libraries.layers);
         refuse_same_names(&tests)?;
@@ -356,37 +361,55 @@ impl Search<'_> {
         base: &Base,
         libraries: &mut Libraries<'_>,
     ) -> Result<Vec<DiscoveredTest>, DiscoverError> {
-        let raws = match &section.source {
-            Source::Shell(tests) => shell_tests(plan, section, base, tests)?,
+        let metadata_root = base.directory.join(&base.inner);
+        let home = Home { directory: &base.directory, to: &base.to, root: &metadata_root };
+        let mut tests = Vec::new();
+        match &section.source {
+            Source::Shell(list) => {
+                for raw in shell_tests(plan, section, base, list)? {
+                    tests.extend(self.test(raw, &home, libraries)?);
+                }
+            }
             Source::Fmf { test, filter, exclude, adjust } => {
                 let view = self.section_view(plan, base, adjust)?;
                 let names = Patterns::new("`test` of a plan", test)?;
                 let excludes = Patterns::new("`exclude` of a plan", exclude)?;
                 let filters: Vec<Filter> = filter.iter().map(|text| Filter::new(text)).collect();
-                self.fmf_tests(plan, section, base, &view, &Wanted { names, excludes, filters })?
+                let wanted = Wanted { names, excludes, filters };
+                let root: Arc<str> = base.root().into();
+                for node in view.climb(Order::Sorted) {
+                    if wanted.takes(node, self.request.dialect)? {
+                        let raw = fmf_test(plan, section, &root, node)?;
+                        tests.extend(self.test(raw, &home, libraries)?);
+                    }
+                }
             }
-        };
-        let metadata_root = base.directory.join(&base.inner);
-        let home = Home { directory: &base.directory, to: &base.to, root: &metadata_root };
-        let mut tests = Vec::with_capacity(raws.len());
-        for mut raw in raws {
-            raw.data = self.last_words.apply(&raw.place, &raw.name, raw.data)?;
-            let wanted =
-                is_runnable(&raw.data) && self.narrowing.takes(&raw.name, &raw.data, self.request.dialect)?;
-            if !wanted {
-                continue;
-            }
-            self.found += 1;
-            if self.found > MAX_TESTS {
-                return Err(DiscoverError::TooManyTests { limit: MAX_TESTS });
-            }
-            let place = raw.place.clone();
-            let (mut test, needs) = raw.read(self.request.dialect, &mut self.notes)?;
-            test.environment = shared(&mut self.environments, test.environment);
-            test.packages = libraries.resolve(&place, &home, needs, &mut self.notes)?;
-            tests.push(test);
         }
         Ok(tests)
+    }
+
+    /// The test, if the run wants it.
+    fn test(
+        &mut self,
+        mut raw: Raw,
+        home: &Home<'_>,
+        libraries: &mut Libraries<'_>,
+    ) -> Result<Option<DiscoveredTest>, DiscoverError> {
+        raw.data = self.last_words.apply(&raw.place, &raw.name, raw.data)?;
+        let wanted =
+            is_runnable(&raw.data) && self.narrowing.takes(&raw.name, &raw.data, self.request.dialect)?;
+        if !wanted {
+            return Ok(None);
+        }
+        self.found += 1;
+        if self.found > MAX_TESTS {
+            return Err(DiscoverError::TooManyTests { limit: MAX_TESTS });
+        }
+        let place = raw.place.clone();
+        let (mut test, needs) = raw.read(self.request.dialect, &mut self.notes)?;
+        test.environment = shared(&mut self.environments, test.environment);
+        test.packages = libraries.resolve(&place, home, needs, &mut self.notes)?;
+        Ok(Some(test))
     }
 
     /// The section's tree under the platform's context and the plan's.
@@ -400,45 +423,6 @@ impl Search<'_> {
         adjustment.extra_rules = rules.clone();
         Ok(tree.adjust(&adjustment)?)
     }
-
-    fn fmf_tests(
-        &self,
-        plan: &Plan,
-        section: &Section,
-        base: &Base,
-        view: &View,
-        wanted: &Wanted,
-    ) -> Result<Vec<Raw>, DiscoverError> {
-        let mut raws = Vec::new();
-        let root: String = base.root();
-        for node in view.climb(Order::Sorted) {
-            if !node.is_selected() || !node.data().contains_key("test") {
-                continue;
-            }
-            if !wanted.takes(node.name(), node.data(), self.request.dialect)? {
-                continue;
-            }
-            let name = node.shared_name();
-            let full =
-                if section.prefixed { format!("/{}{name}", section.name).into() } else { name.clone() };
-            let place = Place::of(node);
-            let Some(directory) = node.directory() else {
-                let problem = "has no directory: its data comes from no file of its own".to_owned();
-                return Err(DiscoverError::Key { place, key: "test".into(), problem });
-            };
-            raws.push(Raw {
-                name: full,
-                node: name,
-                place,
-                data: node.shared_data(),
-                directory: directory.to_owned(),
-                root: root.clone(),
-                default_duration: duration::DEFAULT,
-                default_framework: plan.framework,
-            });
-        }
-        Ok(raws)
-    }
 }
 
 /// What a section selects.
@@ -449,7 +433,11 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn takes(&self, name: &str, data: &Map, dialect: Dialect) -> Result<bool, DiscoverError> {
+    fn takes(&self, node: Node<'_>, dialect: Dialect) -> Result<bool, DiscoverError> {
+        let (name, data) = (node.name(), node.data());
+        if !node.is_selected() || !data.contains_key("test") {
+            return Ok(false);
+        }
         if !self.names.is_empty() && !self.names.found_in(name)? || self.excludes.found_in(name)? {
             return Ok(false);
         }
@@ -461,6 +449,27 @@ impl Wanted {
 fn wrong(plan: &Plan, section: &Section, key: &str, problem: impl Into<String>) -> DiscoverError {
     let key = format!("{}.{key}", section.key);
     DiscoverError::Key { place: plan.place.clone(), key, problem: problem.into() }
+}
+
+/// A test that is a node of a tree; `root` is that of the tree on the machine.
+fn fmf_test(plan: &Plan, section: &Section, root: &Arc<str>, node: Node<'_>) -> Result<Raw, DiscoverError> {
+    let name = node.shared_name();
+    let full = if section.prefixed { format!("/{}{name}", section.name).into() } else { name.clone() };
+    let place = Place::of(node);
+    let Some(directory) = node.directory() else {
+        let problem = "has no directory: its data comes from no file of its own".to_owned();
+        return Err(DiscoverError::Key { place, key: "test".into(), problem });
+    };
+    Ok(Raw {
+        name: full,
+        node: name,
+        place,
+        data: node.shared_data(),
+        directory: directory.to_owned(),
+        root: root.clone(),
+        default_duration: duration::DEFAULT,
+        default_framework: plan.framework,
+    })
 }
 
 /// Tests that are written out in the plan.
@@ -498,7 +507,7 @@ fn shell_tests(
             place,
             data: Arc::new(data),
             directory: PathBuf::new(),
-            root: base.root(),
+            root: base.root().into(),
             default_duration: DEFAULT_SCRIPT_DURATION,
             default_framework: plan.framework,
         });

@@ -101,7 +101,7 @@ pub(super) struct Raw {
     /// The directory of its file, relative to the root of its tree.
     pub(super) directory: PathBuf,
     /// The root of its tree, relative to the root on the machine.
-    pub(super) root: String,
+    pub(super) root: Arc<str>,
     pub(super) default_duration: Duration,
     pub(super) default_framework: Framework,
 }

@@ -1,5 +1,8 @@
 //! A mapping that keeps the order its keys came in; a key set again keeps its place.
 
+use std::collections::HashSet;
+use std::sync::{Arc, LazyLock};
+
 use indexmap::IndexMap;
 
 use super::Value;
@@ -8,7 +11,7 @@ use crate::fmf::sharing::Label;
 /// A mapping. Keys are any value that python can hash; nearly always strings.
 ///
 /// A tree of a hundred thousand tests holds as many of them, with about fifteen keys each, so a small one is a list that is
-/// searched from its start: a fifth of the memory of a hash table, and faster. Large ones, which strangers can make,
+/// searched from its start: a tenth of the memory of a hash table, and faster. Large ones, which strangers can make,
 /// are hash tables.
 #[derive(Clone, Debug, Default)]
 pub struct Map {
@@ -19,7 +22,7 @@ pub struct Map {
 
 #[derive(Clone, Debug)]
 enum Entries {
-    Small(Vec<(Value, Value)>),
+    Small(Columns),
     Large(Box<IndexMap<Value, Value>>),
 }
 
@@ -28,9 +31,72 @@ const SMALL: usize = 40;
 
 impl Default for Entries {
     fn default() -> Self {
-        Self::Small(Vec::new())
+        Self::Small(Columns::default())
     }
 }
+
+/// Keys and values apart: tests that inherit the same keys hold them together, until one gets a key of its own.
+#[derive(Clone, Debug)]
+struct Columns {
+    keys: Arc<Vec<Value>>,
+    /// As many as keys.
+    values: Vec<Value>,
+}
+
+impl Default for Columns {
+    fn default() -> Self {
+        static NONE: LazyLock<Arc<Vec<Value>>> = LazyLock::new(Arc::default);
+        Self { keys: NONE.clone(), values: Vec::new() }
+    }
+}
+
+impl Columns {
+    fn position(&self, is_it: impl Fn(&Value) -> bool) -> Option<usize> {
+        self.keys.iter().position(is_it)
+    }
+
+    /// The keys to change, with room for one more.
+    fn own_keys(&mut self) -> &mut Vec<Value> {
+        if Arc::get_mut(&mut self.keys).is_none() {
+            let mut own = Vec::with_capacity(self.keys.len() + 1);
+            own.extend_from_slice(&self.keys);
+            self.keys = Arc::new(own);
+        }
+        Arc::make_mut(&mut self.keys)
+    }
+
+    fn push(&mut self, key: Value, value: Value) {
+        self.own_keys().push(key);
+        self.values.push(value);
+    }
+
+    fn remove(&mut self, at: usize) -> Value {
+        self.own_keys().remove(at);
+        self.values.remove(at)
+    }
+
+    fn retain(&mut self, mut keep: impl FnMut(&Value, &Value) -> bool) {
+        let kept: Vec<bool> = self.iter().map(|(key, value)| keep(key, value)).collect();
+        if kept.contains(&false) {
+            let mut flags = kept.iter();
+            self.own_keys().retain(|_| flags.next() == Some(&true));
+            let mut flags = kept.iter();
+            self.values.retain(|_| flags.next() == Some(&true));
+        }
+    }
+
+    fn iter(&self) -> SmallIter<'_> {
+        self.keys.iter().zip(&self.values)
+    }
+
+    fn into_entries(self) -> std::iter::Zip<std::vec::IntoIter<Value>, std::vec::IntoIter<Value>> {
+        Arc::unwrap_or_clone(self.keys).into_iter().zip(self.values)
+    }
+}
+
+/// Lists of keys, each held once: siblings mostly have the same ones.
+#[derive(Debug, Default)]
+pub(crate) struct KnownKeys(HashSet<Arc<Vec<Value>>>);
 
 impl Map {
     pub fn new() -> Self {
@@ -52,7 +118,7 @@ impl Map {
 
     pub fn len(&self) -> usize {
         match &self.entries {
-            Entries::Small(entries) => entries.len(),
+            Entries::Small(entries) => entries.values.len(),
             Entries::Large(entries) => entries.len(),
         }
     }
@@ -64,7 +130,7 @@ impl Map {
     pub fn get(&self, key: &str) -> Option<&Value> {
         match &self.entries {
             Entries::Small(entries) => {
-                entries.iter().find(|(known, _)| is(known, key)).map(|(_, value)| value)
+                entries.position(|known| is(known, key)).and_then(|at| entries.values.get(at))
             }
             Entries::Large(entries) => entries.get(key),
         }
@@ -73,7 +139,7 @@ impl Map {
     pub fn get_mut(&mut self, key: &str) -> Option<&mut Value> {
         match &mut self.entries {
             Entries::Small(entries) => {
-                entries.iter_mut().find(|(known, _)| is(known, key)).map(|(_, value)| value)
+                entries.position(|known| is(known, key)).and_then(|at| entries.values.get_mut(at))
             }
             Entries::Large(entries) => entries.get_mut(key),
         }
@@ -86,7 +152,9 @@ impl Map {
     /// Like [`get`](Self::get) for keys that need not be strings.
     pub fn get_value(&self, key: &Value) -> Option<&Value> {
         match &self.entries {
-            Entries::Small(entries) => entries.iter().find(|(known, _)| known == key).map(|(_, value)| value),
+            Entries::Small(entries) => {
+                entries.position(|known| known == key).and_then(|at| entries.values.get(at))
+            }
             Entries::Large(entries) => entries.get(key),
         }
     }
@@ -95,14 +163,14 @@ impl Map {
     pub fn insert(&mut self, key: impl Into<Value>, value: Value) -> Option<Value> {
         let key = key.into();
         match &mut self.entries {
-            Entries::Small(entries) => match entries.iter().position(|(known, _)| *known == key) {
-                Some(at) => Some(std::mem::replace(&mut entries[at].1, value)),
-                None if entries.len() < SMALL => {
-                    entries.push((key, value));
+            Entries::Small(entries) => match entries.position(|known| *known == key) {
+                Some(at) => Some(std::mem::replace(&mut entries.values[at], value)),
+                None if entries.values.len() < SMALL => {
+                    entries.push(key, value);
                     None
                 }
                 None => {
-                    let mut large: IndexMap<_, _> = std::mem::take(entries).into_iter().collect();
+                    let mut large: IndexMap<_, _> = std::mem::take(entries).into_entries().collect();
                     large.insert(key, value);
                     self.entries = Entries::Large(Box::new(large));
                     None
@@ -116,8 +184,8 @@ impl Map {
     pub fn remove(&mut self, key: &str) -> Option<Value> {
         match &mut self.entries {
             Entries::Small(entries) => {
-                let at = entries.iter().position(|(known, _)| is(known, key))?;
-                Some(entries.remove(at).1)
+                let at = entries.position(|known| is(known, key))?;
+                Some(entries.remove(at))
             }
             Entries::Large(entries) => entries.shift_remove(key),
         }
@@ -127,8 +195,8 @@ impl Map {
     pub fn remove_value(&mut self, key: &Value) -> Option<Value> {
         match &mut self.entries {
             Entries::Small(entries) => {
-                let at = entries.iter().position(|(known, _)| known == key)?;
-                Some(entries.remove(at).1)
+                let at = entries.position(|known| known == key)?;
+                Some(entries.remove(at))
             }
             Entries::Large(entries) => entries.shift_remove(key),
         }
@@ -137,15 +205,25 @@ impl Map {
     /// Keeps the entries for which `keep` is true.
     pub fn retain(&mut self, mut keep: impl FnMut(&Value, &Value) -> bool) {
         match &mut self.entries {
-            Entries::Small(entries) => entries.retain(|(key, value)| keep(key, value)),
+            Entries::Small(entries) => entries.retain(keep),
             Entries::Large(entries) => entries.retain(|key, value| keep(key, value)),
         }
     }
 
-    /// Gives back memory that no entry uses.
-    pub(crate) fn shrink(&mut self) {
-        if let Entries::Small(entries) = &mut self.entries {
-            entries.shrink_to_fit();
+    /// Gives back memory that no entry uses, and holds the same keys as others do together with them.
+    pub(crate) fn compact(&mut self, known: &mut KnownKeys) {
+        let Entries::Small(entries) = &mut self.entries else { return };
+        entries.values.shrink_to_fit();
+        // Keys that are shared already stay so. Others than strings may be equal without being the same.
+        let Some(own) = Arc::get_mut(&mut entries.keys) else { return };
+        own.shrink_to_fit();
+        if !own.iter().all(|key| matches!(key, Value::Str(_))) {
+            return;
+        }
+        if let Some(same) = known.0.get(&entries.keys) {
+            entries.keys = same.clone();
+        } else {
+            known.0.insert(entries.keys.clone());
         }
     }
 
@@ -159,10 +237,10 @@ impl Map {
     /// The values to change, in the order of the keys.
     pub fn values_mut(&mut self) -> impl Iterator<Item = &mut Value> {
         let (small, large) = match &mut self.entries {
-            Entries::Small(entries) => (Some(entries.iter_mut()), None),
+            Entries::Small(entries) => (Some(entries.values.iter_mut()), None),
             Entries::Large(entries) => (None, Some(entries.values_mut())),
         };
-        small.into_iter().flatten().map(|(_, value)| value).chain(large.into_iter().flatten())
+        small.into_iter().flatten().chain(large.into_iter().flatten())
     }
 
     pub fn keys(&self) -> impl Iterator<Item = &Value> + Clone {
@@ -182,9 +260,11 @@ fn is(known: &Value, key: &str) -> bool {
 #[derive(Clone, Debug)]
 pub struct Iter<'a>(IterKind<'a>);
 
+type SmallIter<'a> = std::iter::Zip<std::slice::Iter<'a, Value>, std::slice::Iter<'a, Value>>;
+
 #[derive(Clone, Debug)]
 enum IterKind<'a> {
-    Small(std::slice::Iter<'a, (Value, Value)>),
+    Small(SmallIter<'a>),
     Large(indexmap::map::Iter<'a, Value, Value>),
 }
 
@@ -193,7 +273,7 @@ impl<'a> Iterator for Iter<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         match &mut self.0 {
-            IterKind::Small(entries) => entries.next().map(|(key, value)| (key, value)),
+            IterKind::Small(entries) => entries.next(),
             IterKind::Large(entries) => entries.next(),
         }
     }
@@ -240,7 +320,7 @@ impl IntoIterator for Map {
 
     fn into_iter(self) -> IntoIter {
         match self.entries {
-            Entries::Small(entries) => IntoIter::Small(entries.into_iter()),
+            Entries::Small(entries) => IntoIter::Small(entries.into_entries()),
             Entries::Large(entries) => IntoIter::Large(entries.into_iter()),
         }
     }
@@ -249,7 +329,7 @@ impl IntoIterator for Map {
 /// The entries of a [`Map`], owned.
 #[derive(Debug)]
 pub enum IntoIter {
-    Small(std::vec::IntoIter<(Value, Value)>),
+    Small(std::iter::Zip<std::vec::IntoIter<Value>, std::vec::IntoIter<Value>>),
     Large(indexmap::map::IntoIter<Value, Value>),
 }
 
@@ -282,6 +362,35 @@ mod tests {
             map.retain(|_, value| *value == Value::Int(5));
             assert_eq!(map.into_iter().collect::<Vec<_>>(), [(Value::from("k5"), Value::Int(5))]);
         }
+    }
+
+    #[test]
+    fn keys_are_shared_until_they_change() {
+        let map = |entries: &[(Value, i64)]| -> Map {
+            entries.iter().map(|(key, number)| (key.clone(), Value::Int(*number))).collect()
+        };
+        let keys = |map: &Map| match &map.entries {
+            Entries::Small(entries) => Arc::as_ptr(&entries.keys),
+            Entries::Large(_) => unreachable!("the map is small"),
+        };
+        let mut known = KnownKeys::default();
+        let mut one = map(&[("a".into(), 1), ("b".into(), 2)]);
+        let mut two = map(&[("a".into(), 3), ("b".into(), 4)]);
+        one.compact(&mut known);
+        two.compact(&mut known);
+        assert_eq!(keys(&one), keys(&two));
+        two.insert("c", Value::Int(5));
+        two.remove("a");
+        two.retain(|key, _| key.as_str() == Some("c"));
+        assert_eq!(two, map(&[("c".into(), 5)]));
+        assert_eq!(one, map(&[("a".into(), 1), ("b".into(), 2)]));
+
+        // Equal, but not the same.
+        let mut number = map(&[(Value::Int(1), 0)]);
+        let mut truth = map(&[(Value::Bool(true), 0)]);
+        number.compact(&mut known);
+        truth.compact(&mut known);
+        assert!(matches!(truth.keys().next(), Some(Value::Bool(true))));
     }
 
     #[test]

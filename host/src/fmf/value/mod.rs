@@ -20,6 +20,7 @@ use std::sync::Arc;
 use num_bigint::BigInt;
 
 pub use self::encode::{Keys, write_string};
+pub(crate) use self::map::KnownKeys;
 pub use self::map::Map;
 pub use self::temporal::{Date, DateTime};
 

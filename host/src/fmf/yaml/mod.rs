@@ -12,17 +12,18 @@
 //! limited; building does not recurse. Anchored mappings get labels, see [`sharing`](super::sharing).
 
 mod builder;
+mod guard;
 mod scalar;
 
 use std::borrow::Cow;
 use std::collections::HashSet;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use libyaml_safer::{EventData, Mark, Parser, ScalarStyle};
 use thiserror::Error;
 
 use self::builder::Builder;
+use self::guard::guarded;
 use super::sharing::Sharing;
 use super::value::Value;
 
@@ -135,7 +136,9 @@ fn parse_events(text: &str, common: &mut Common) -> Result<Value, Error> {
     let mut documents = 0;
     let mut place = Mark::default();
     loop {
-        let event = guarded(place, || parser.parse())?;
+        let event = guarded(|| parser.parse())
+            .ok_or_else(|| Error::new(place, "what follows cannot be parsed"))?
+            .map_err(|error| Error::syntax(&error))?;
         let at = event.start_mark;
         place = event.end_mark;
         match event.data {
@@ -173,18 +176,6 @@ fn with_final_break(text: &str) -> (Cow<'_, str>, bool) {
         (Cow::Borrowed(&text[..start]), false)
     } else {
         (Cow::Owned(format!("{text}\n")), true)
-    }
-}
-
-/// The next event. The parser has assertions of its own, and a few malformed documents trip them where libyaml
-/// reports an error; such a document is refused like any other.
-fn guarded(
-    place: Mark,
-    parse: impl FnOnce() -> Result<libyaml_safer::Event, libyaml_safer::Error>,
-) -> Result<libyaml_safer::Event, Error> {
-    match std::panic::catch_unwind(AssertUnwindSafe(parse)) {
-        Ok(result) => result.map_err(|error| Error::syntax(&error)),
-        Err(_) => Err(Error::new(place, "what follows cannot be parsed")),
     }
 }
 
