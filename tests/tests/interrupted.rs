@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     io::Read as _,
     path::PathBuf,
-    process::{Child, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -35,11 +35,19 @@ impl Waiting {
 
     /// Starts the run and returns when the waiting test runs.
     fn start(&self, args: &[&str]) -> Result<Child> {
+        self.wait_for_test(self.command(args)?)
+    }
+
+    fn command(&self, args: &[&str]) -> Result<Command> {
         let run_dir = self.place.run_dir();
         let state = format!("STATE={}", self.fifo.parent().context("no directory")?.display());
         let mut command = self.place.command(["--provisioner", "local,max=1", "--env", &state, "--run-dir"]);
-        command.arg(run_dir).args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let child = command.spawn()?;
+        command.arg(run_dir).args(args);
+        Ok(command)
+    }
+
+    fn wait_for_test(&self, mut command: Command) -> Result<Child> {
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let mut said = String::new();
         // Opening blocks until the test opens the other end.
         File::open(&self.fifo)?.read_to_string(&mut said)?;
@@ -84,6 +92,22 @@ fn one_signal_ends_the_run_in_good_order() {
         let gc = waiting.gc().unwrap();
         assert_eq!((gc.code(), gc.stdout.trim()), (0, "nothing is held by dead runs"));
     }
+}
+
+#[test]
+fn a_signal_that_was_ignored_on_entry_is_handled_all_the_same() {
+    let waiting = Waiting::new(71).unwrap();
+    let command = waiting.command(&["--policy", "priority"]).unwrap();
+    // As `nohup` and the background jobs of a script are started.
+    let mut words = vec![command.get_program().to_owned()];
+    words.extend(command.get_args().map(std::ffi::OsStr::to_owned));
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "trap '' INT HUP TERM; exec \"$@\"", "sh"]).args(words);
+    shell.current_dir(waiting.place.path("tree")).env("ATEX_STATE_DIR", waiting.place.path("state"));
+    let child = waiting.wait_for_test(shell).unwrap();
+    send(&child, Signal::HUP).unwrap();
+    let ended = finish(child).unwrap();
+    assert_eq!(ended.code(), 4, "{}", ended.stderr);
 }
 
 #[test]

@@ -49,6 +49,7 @@ pub(super) fn resume(
     let mut prepared = prepare(plan, &run_file.run, &state)?;
     check_unchanged(&prepared, &run_file, wanted.force)?;
     prepared.job.directory = directory.path().into();
+    run::raise_descriptor_limit();
     let first = restore(&mut prepared, &progress);
     artifacts::remove_leftovers(&directory.artifacts()).map_err(Error::State)?;
     let ledger = Ledger::open(&ledger_path)?;

@@ -46,6 +46,8 @@ pub(super) fn run(plan: RunPlan, terminal: &Terminal) -> Result<ExitStatus, Erro
     let run_file = Arc::new(run_file(&prepared, &run));
     directory.write_run_file(&run_file)?;
     let ledger = Ledger::open(&state.ledger(&run).map_err(Error::State)?)?;
+    terminal.say(&headline(&prepared, &run));
+    raise_descriptor_limit();
     let first = prepared.first_events();
     let begin = Begin { directory, run_file, ledger, first, resumed: false };
     go(prepared, begin, &state, terminal)
@@ -158,6 +160,22 @@ fn run_file(prepared: &Prepared, run: &str) -> RunFile {
         plugins: prepared.plugins.clone(),
         tests: prepared.promises(),
     }
+}
+
+/// What is about to happen, and what it takes to make it happen again.
+fn headline(prepared: &Prepared, run: &str) -> String {
+    let job = &prepared.job;
+    let platforms: Vec<_> = job.platforms.iter().map(|platform| printable(&platform.name)).collect();
+    format!("run {run}: {} tests on {}, seed {}", job.tests.len(), platforms.join(", "), prepared.plan.seed)
+}
+
+/// Each machine takes up to five descriptors, and the usual limit is for programs that do one thing. What cannot be had shows
+/// as machines that cannot be connected to.
+pub(super) fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let _as_it_is = setrlimit(Resource::Nofile, limit);
 }
 
 fn no_tests(prepared: &Prepared) -> Result<ExitStatus, Error> {

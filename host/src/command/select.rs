@@ -152,10 +152,7 @@ fn site(
         environment: found.site_environment(),
         prepare: found.prepare.clone(),
         finish: found.finish.clone(),
-        dialect: match dialect {
-            Dialect::Tmt => spec::Dialect::Tmt,
-            Dialect::Atex => spec::Dialect::Atex,
-        },
+        dialect,
         slots: 1,
         limits: spec::Limits {
             bytes_per_test: limits.bytes_per_test,

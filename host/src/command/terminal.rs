@@ -97,6 +97,13 @@ impl Terminal {
         let _only_once = self.secrets.0.set(secrets.clone());
     }
 
+    /// A line for people who watch; scripts are not told.
+    pub(crate) fn say(&self, text: &str) {
+        if self.output.verbosity >= 0 && self.output.format == cli::Format::Human {
+            let _gone = writeln!(BesideBar(self.bar.clone()), "{text}");
+        }
+    }
+
     /// The moving line.
     pub(crate) fn bar(&self) -> &ProgressBar {
         &self.bar

@@ -18,9 +18,10 @@ use crate::{
 };
 
 use super::{
-    Engine, Running, chronicle,
+    Engine, Running,
     input::Input,
     machines::{Link, Machine},
+    unix_ms,
 };
 
 impl Engine {
@@ -100,7 +101,7 @@ impl Engine {
             place: pool.written.stored_place(),
             settle_s: pool.provisioner.settle().as_secs(),
             directory: self.job.directory.clone(),
-            at: chronicle::unix_ms(),
+            at: unix_ms(),
         }
     }
 

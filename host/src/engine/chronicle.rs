@@ -3,19 +3,10 @@
 //! A ledger that cannot be written refuses the reservation. A journal that cannot be written is told once; the run goes on,
 //! reporters get what was written, and the run cannot be resumed.
 
-use std::{
-    sync::mpsc::SyncSender,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::sync::mpsc::SyncSender;
 
+use crate::executor::spec::unix_ms;
 use crate::store::{Entry, Journal, Ledger, LedgerError, Record, What};
-
-/// Unix time in milliseconds.
-pub(crate) fn unix_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
-}
 
 /// Journal and ledger of one run.
 #[derive(Debug)]

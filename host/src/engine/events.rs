@@ -13,9 +13,9 @@ use crate::{
 use super::{
     Engine,
     calls::Failure,
-    chronicle::unix_ms,
     input::Returned,
     machines::{Link, misfit},
+    unix_ms,
 };
 
 impl Engine {

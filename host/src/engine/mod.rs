@@ -26,7 +26,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(crate) use chronicle::{Chronicle, unix_ms};
+pub(crate) use crate::executor::spec::unix_ms;
+pub(crate) use chronicle::Chronicle;
 pub(crate) use input::Input;
 pub(crate) use job::{Job, Platform, Pool, Test};
 pub(crate) use own_thread::{CALL_LIMIT, OwnThread};

@@ -23,7 +23,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, linkat, mkdirat, openat, re
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
-use super::names::hexadecimal;
+use crate::text::hex;
 
 /// How many names are tried when one is taken by something else.
 const MAX_ALTERNATIVES: u32 = 100;
@@ -236,7 +236,7 @@ pub fn verify(directory: &Path, published_bytes: u64, digest: &str) -> io::Resul
     let mut results = File::open(directory.join("results"))?;
     let mut hash = Sha256::new();
     io::copy(&mut results, &mut hash)?;
-    if hexadecimal(&hash.finalize()) != digest {
+    if hex(&hash.finalize()) != digest {
         return Ok(false);
     }
     // A log that several results have is one file.
@@ -445,7 +445,7 @@ mod tests {
         directory.scratch("results").unwrap().write_all(b"line\n").unwrap();
         write(&directory, Some("s"), "f", "data");
         let place = directory.publish().unwrap();
-        let digest = hexadecimal(&Sha256::digest(b"line\n"));
+        let digest = hex(&Sha256::digest(b"line\n"));
         fs::hard_link(place.join("files/s/f"), place.join("files/again")).unwrap();
         assert!(verify(&place, 9, &digest).unwrap());
         assert!(!verify(&place, 9, "00").unwrap());

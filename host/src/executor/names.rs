@@ -15,6 +15,8 @@ use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
 
+use crate::text::hex;
+
 /// Bytes of one component of a path. File systems take 255; the rest is for suffixes such as ` (1)` and `.zst`.
 pub const MAX_COMPONENT: usize = 240;
 /// Bytes of a whole name, below the 4096 that a path may have, with room for a run directory before it.
@@ -151,18 +153,9 @@ fn cut_at(text: &str, limit: usize) -> &str {
 }
 
 fn digest(text: &str) -> String {
-    let mut digits = hexadecimal(&Sha256::digest(text.as_bytes()));
+    let mut digits = hex(&Sha256::digest(text.as_bytes()));
     digits.truncate(DIGEST_DIGITS);
     digits
-}
-
-/// Lower-case hexadecimal digits.
-pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut digits, byte| {
-        // Writing into a string cannot fail.
-        let _ = write!(digits, "{byte:02x}");
-        digits
-    })
 }
 
 #[cfg(test)]

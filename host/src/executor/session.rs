@@ -99,7 +99,7 @@ fn random_word() -> Result<String> {
     std::fs::File::open("/dev/urandom")
         .and_then(|mut file| file.read_exact(&mut bytes))
         .map_err(|e| Error::Failed(format!("cannot read /dev/urandom: {e}")))?;
-    Ok(super::names::hexadecimal(&bytes))
+    Ok(crate::text::hex(&bytes))
 }
 
 /// See the [module](self).

@@ -11,19 +11,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use crate::config::Dialect;
 pub use atex_plugin_api::model::Facts;
 use atex_plugin_api::model::Transport;
 
 /// Names and values of environment variables, in order; a later one of the same name wins.
 pub type Variables = Vec<(String, String)>;
-
-/// Whose semantics apply where those of tmt and of atex differ.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Dialect {
-    #[default]
-    Tmt,
-    Atex,
-}
 
 /// How to get to one machine, and how long to be patient with it.
 #[derive(Debug, Clone)]

@@ -78,7 +78,7 @@ fn is_left_out(directory: &Path) -> bool {
 pub(crate) fn digest(root: &Path) -> io::Result<String> {
     let mut hasher = Sha256::new();
     send(root, &mut hasher)?;
-    Ok(super::names::hexadecimal(&hasher.finalize()))
+    Ok(crate::text::hex(&hasher.finalize()))
 }
 
 fn append_file<W: Write>(

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
 use crate::executor::artifacts::{ArtifactsError, Directory};
-use crate::executor::names::hexadecimal;
+use crate::text::hex;
 
 const RESULTS: &str = "results";
 const REWRITTEN: &str = "results.new";
@@ -112,7 +112,7 @@ impl Lines {
         };
         let file = out.into_inner().map_err(io::IntoInnerError::into_error);
         let file = file.map_err(|source| directory.io_error("write", RESULTS, source))?;
-        Ok((file.length, hexadecimal(&file.digest.finalize())))
+        Ok((file.length, hex(&file.digest.finalize())))
     }
 }
 

@@ -72,7 +72,7 @@ impl Case {
         assert!(text.ends_with('\n'));
         let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(recorded.results, lines.len() as u64);
-        assert_eq!(recorded.published.digest, crate::executor::names::hexadecimal(&Sha256::digest(&text)));
+        assert_eq!(recorded.published.digest, crate::text::hex(&Sha256::digest(&text)));
         let mut names: Vec<_> = fs::read_dir(&place)
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
