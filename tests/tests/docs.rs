@@ -53,13 +53,15 @@ fn crate_documentation(name: &str) -> String {
 /// The guide is made of the crates' own documentation; `ATEX_UPDATE_DOCS=1` makes it anew.
 #[test]
 fn the_guide_to_policies_and_reporters_is_that_of_their_crates() {
-    let mut guide =
-        "# Policies and reporters\n\nThis page is made of the plugins' own documentation.\n".to_owned();
-    for name in plugin_crates().unwrap() {
-        if let Some((kind @ ("policy" | "reporter"), short)) = name.split_once('-') {
-            guide += &format!("\n## {short} ({kind})\n\n{}", crate_documentation(&name));
+    let chapter = |name: &String| match name.split_once('-') {
+        Some((kind @ ("policy" | "reporter"), short)) => {
+            Some(format!("\n## {short} ({kind})\n\n{}", crate_documentation(name)))
         }
-    }
+        _ => None,
+    };
+    let chapters: String = plugin_crates().unwrap().iter().filter_map(chapter).collect();
+    let head = "# Policies and reporters\n\nThis page is made of the plugins' own documentation.\n";
+    let guide = head.to_owned() + &chapters;
     let file = root().join("docs/policies.md");
     if std::env::var_os("ATEX_UPDATE_DOCS").is_some() {
         fs::write(&file, &guide).unwrap();
