@@ -54,6 +54,7 @@ mod tests {
             .args(["-e", "-o", "pipefail", "-c", &script(packages)])
             .env("PATH", bin.path())
             .env("PACKAGE_OS_RELEASE", "/dev/null")
+            .env("PACKAGE_LOCKS", bin.path())
             .output()
             .unwrap();
         (fs::read_to_string(calls).unwrap_or_default(), output.status.code().unwrap())
@@ -72,6 +73,34 @@ mod tests {
         assert_eq!(installs, ["dnf -y install -- new it's; rm"]);
         let (calls, status) = run(&[rpm, ("dnf", "exit 0")], &wanted(&["there"]));
         assert!(status == 0 && !calls.contains("dnf"), "{calls}");
+    }
+
+    #[test]
+    fn machines_that_are_one_box_take_turns() {
+        let flock = ["/usr/bin/flock", "/bin/flock"].into_iter().find(|path| std::path::Path::new(path).exists());
+        for flock in [None, flock] {
+            let bin = tempfile::tempdir().unwrap();
+            let write = |name: &str, body: &str| {
+                let path = bin.path().join(name);
+                fs::write(&path, format!("#!/bin/bash\n{body}\n")).unwrap();
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+            };
+            write("rpm", "exit 1");
+            // Fails if another one is at work.
+            let busy = bin.path().join("busy").display().to_string();
+            write("dnf", &format!("set -C; : >'{busy}' || exit 1; read -rt 0.3 <> <(:); /bin/rm '{busy}'"));
+            if let Some(flock) = flock {
+                std::os::unix::fs::symlink(flock, bin.path().join("flock")).unwrap();
+            }
+            let start = || {
+                let mut command = Command::new("/bin/bash");
+                command.args(["-e", "-o", "pipefail", "-c", &script(&wanted(&["new"]))]);
+                command.env("PATH", bin.path()).env("PACKAGE_LOCKS", bin.path()).spawn().unwrap()
+            };
+            for mut child in [start(), start(), start()] {
+                assert!(child.wait().unwrap().success(), "{flock:?}");
+            }
+        }
     }
 
     #[test]

@@ -58,9 +58,33 @@ repositories() {
   for name in "${copr[@]}"; do "$manager" -y copr enable "$name" || return; done
 }
 
+# Package managers refuse to work beside each other, and several machines may be one box: one at a time, until this shell
+# ends. The lock is flock(1) where there is one, else a file with the owner's number, empty if there is none.
+take_turns() {
+  local directory owner=''
+  for directory in "${PACKAGE_LOCKS:-/run/lock}" /run /var/tmp; do [[ -d $directory && -w $directory ]] && break; done
+  lock=$directory/atex-packages.$UID
+  if have flock; then exec 9>>"$lock" && flock 9; return; fi
+  while :; do
+    read -r owner 2>/dev/null <"$lock"
+    [[ $owner == "$$" ]] && break
+    # Of several that take it at once the last one has it; a moment later all have seen who that is.
+    { [[ $owner ]] && kill -0 "$owner"; } 2>/dev/null || echo "$$" >|"$lock"
+    read -rt 0.2 <> <(:)
+    owner=''
+  done
+  trap ': >|"$lock"' EXIT
+}
+
 main() {
-  local name bad=0 tried=''
   find_manager || exit 1
+  take_turns
+  # What is installed may start services: they must not inherit the lock.
+  work 9>&-
+}
+
+work() {
+  local name bad=0 tried=''
   if (( ${#exclude[@]} )) && [[ $manager != dnf && $manager != yum && $manager != apt-get ]]; then
     echo "\`exclude\` is not possible with $manager" >&2
     exit 1
