@@ -56,6 +56,12 @@ impl Chronicle {
         }
     }
 
+    /// [`turn`](Self::turn) for the last time: readers end with what is there, also if the last record could not be written.
+    pub(crate) fn last_turn(&mut self) {
+        self.turn();
+        self.readers.clear();
+    }
+
     /// Whether everything that happened is in the journal.
     pub(crate) fn is_complete(&self) -> bool {
         !self.broken

@@ -227,7 +227,7 @@ impl Engine {
     fn end(mut self) -> Tally {
         let ended = self.tally.ended();
         self.chronicle.tell(What::Ended(ended));
-        self.chronicle.turn();
+        self.chronicle.last_turn();
         self.wait_for_reporters();
         if !self.chronicle.is_complete() {
             self.tally.host_failed();
