@@ -54,7 +54,7 @@ fn what_trips_the_parser_prints_nothing_but_the_error() {
         assert_eq!(host(&["fmf"]), (Some(1), String::new()), "{text:?}");
         let (status, stderr) = host(&["discover"]);
         assert_eq!(status, Some(2), "{text:?}: {stderr}");
-        assert!(stderr.lines().count() == 1 && stderr.contains("main.fmf: line 1"), "{text:?}: {stderr}");
+        assert!(stderr.lines().count() == 1 && stderr.contains("main.fmf: line "), "{text:?}: {stderr}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! What `show` prints: the final metadata of the tests.
 //!
 //! For people: one YAML document per test, its final name first; with several platforms and plans a comment `# PLATFORM: PLAN`
-//! at the top of each document.
+//! at the top of each document. Invisible characters are shown as escapes, so a document with such is no YAML to read again.
 //!
 //! As JSON, an array with one object per test: `{"platform": ..., "plan": ..., "name": ..., "directory": ..., "metadata": {...}}`; `plan`
 //! is null for all tests of a tree. Fields may be added.
@@ -11,6 +11,7 @@ use std::io::{self, Write};
 use serde_json::json;
 
 use super::discover::{Platform, plans, title, write_json};
+use crate::fmf::discover::printable;
 
 /// For people.
 pub fn text(out: &mut impl Write, platforms: &[Platform<'_>]) -> io::Result<()> {
@@ -21,11 +22,16 @@ pub fn text(out: &mut impl Write, platforms: &[Platform<'_>]) -> io::Result<()> 
             if several {
                 writeln!(out, "# {}", title(platform, plan))?;
             }
-            // YAML escapes what a terminal would act on.
-            serde_yaml::to_writer(&mut *out, &test.metadata()).map_err(io::Error::other)?;
+            let document = serde_yaml::to_string(&test.metadata()).map_err(io::Error::other)?;
+            document.lines().try_for_each(|line| writeln!(out, "{}", shown(line)))?;
         }
     }
     Ok(())
+}
+
+/// YAML escapes what moves the cursor, but not what is invisible or turns the direction of writing.
+fn shown(line: &str) -> String {
+    line.split('\t').map(printable).collect::<Vec<_>>().join("\t")
 }
 
 /// For scripts.
@@ -66,6 +72,13 @@ mod tests {
             titled.starts_with("---\n# one\nname: /a\n") && titled.contains("---\n# two\nname: /b\n"),
             "{titled}"
         );
+    }
+
+    #[test]
+    fn nothing_is_hidden_from_people() {
+        let found = discovered(&[("main.fmf", "/a\u{202e}:\n  test: |\n    x\n    \ty\n")]);
+        let expected = "---\nname: /a\\u{202e}\ntest: |\n  x\n  \ty\n";
+        assert_eq!(written(|out| text(out, &[("default", &found)])), expected);
     }
 
     #[test]
