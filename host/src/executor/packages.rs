@@ -77,7 +77,8 @@ mod tests {
 
     #[test]
     fn machines_that_are_one_box_take_turns() {
-        let flock = ["/usr/bin/flock", "/bin/flock"].into_iter().find(|path| std::path::Path::new(path).exists());
+        let flock =
+            ["/usr/bin/flock", "/bin/flock"].into_iter().find(|path| std::path::Path::new(path).exists());
         for flock in [None, flock] {
             let bin = tempfile::tempdir().unwrap();
             let write = |name: &str, body: &str| {
