@@ -40,6 +40,9 @@ pub(super) fn test(all: bool) -> Result<()> {
     if all {
         headline("the project's own FMF tree");
         selftest::selftest()?;
+        headline("plugins of other versions");
+        let versions = ["test", "-q", "-p", "atex-host", "--test", "plugin_loading", "--", "--ignored"];
+        step(&versions, &[])?;
         headline("packaging");
         install::package_plugin_api()?;
     }
