@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn nothing_is_hidden_from_people() {
         let found = discovered(&[("main.fmf", "/a\u{202e}:\n  test: |\n    x\n    \ty\n")]);
-        let expected = "---\nname: /a\\u{202e}\ntest: |\n  x\n  \ty\n";
+        let expected = "---\nname: /a\\u{202e}\ntest: \"x\\n\\ty\\n\"\n";
         assert_eq!(written(|out| text(out, &[("default", &found)])), expected);
     }
 
