@@ -9,9 +9,14 @@ use atex_host::{
 
 fn main() {
     let status = run().unwrap_or_else(|error| {
-        // Standard error may be gone; the status says the same.
-        let _gone = writeln!(std::io::stderr(), "atex-host: {error:#}");
-        error.downcast_ref::<command::Error>().map_or(ExitStatus::WrongUse, command::Error::status)
+        let status =
+            error.downcast_ref::<command::Error>().map_or(ExitStatus::WrongUse, command::Error::status);
+        // An error that is none: whoever reads our output has seen enough.
+        if status != ExitStatus::Passed {
+            // Standard error may be gone; the status says the same.
+            let _gone = writeln!(std::io::stderr(), "atex-host: {error:#}");
+        }
+        status
     });
     command::leave(status)
 }
