@@ -24,6 +24,11 @@ fn is_hostile(c: char) -> bool {
     is_invisible || c.is_control()
 }
 
+/// `1 test`, `2 tests`.
+pub(crate) fn counted(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
 /// Bytes as lower-case hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     let digit = |nibble: u8| char::from_digit(nibble.into(), 16).unwrap_or('0');
@@ -33,6 +38,11 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_is_no_plural() {
+        assert_eq!([0, 1, 2].map(|number| counted(number, "test")), ["0 tests", "1 test", "2 tests"]);
+    }
 
     #[test]
     fn what_moves_the_cursor_is_escaped() {

@@ -15,7 +15,7 @@ use crate::{
     engine::{self, Chronicle, Engine, unix_ms},
     report::{self, Console, PluginReporter, Style},
     store::{Ledger, RunDir, RunFile, RunPlatform, Session, StateDir, What},
-    text::printable,
+    text::{counted, printable},
 };
 
 use super::{
@@ -166,7 +166,8 @@ fn run_file(prepared: &Prepared, run: &str) -> RunFile {
 fn headline(prepared: &Prepared, run: &str) -> String {
     let job = &prepared.job;
     let platforms: Vec<_> = job.platforms.iter().map(|platform| printable(&platform.name)).collect();
-    format!("run {run}: {} tests on {}, seed {}", job.tests.len(), platforms.join(", "), prepared.plan.seed)
+    let tests = counted(job.tests.len(), "test");
+    format!("run {run}: {tests} on {}, seed {}", platforms.join(", "), prepared.plan.seed)
 }
 
 /// Each machine takes up to five descriptors, and the usual limit is for programs that do one thing. What cannot be had shows
@@ -213,7 +214,8 @@ fn dry_run(prepared: &Prepared, terminal: &Terminal) -> io::Result<ExitStatus> {
             continue;
         }
         let tests: Vec<_> = tests.collect();
-        writeln!(out, "{}: {} tests on {}", printable(&platform.name), tests.len(), pools.join(", "))?;
+        let count = counted(tests.len(), "test");
+        writeln!(out, "{}: {count} on {}", printable(&platform.name), pools.join(", "))?;
         for test in tests {
             writeln!(out, "    {}", printable(&test.name))?;
         }

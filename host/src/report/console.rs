@@ -18,7 +18,7 @@ use serde_json::json;
 use crate::{
     core::{event::TestId, verdict::Verdict},
     store::{Class, Ended, Execution, MachineChange, Record, RunFile, What},
-    text::printable,
+    text::{counted, printable},
 };
 
 use super::Follower;
@@ -195,8 +195,8 @@ impl Console {
                 self.line(&format!("  and {more} more"))?;
             }
         }
-        let mut line =
-            format!("\n{} tests in {}: {} passed", self.run.tests.len(), seconds(took), ended.passed);
+        let tests = counted(self.run.tests.len(), "test");
+        let mut line = format!("\n{tests} in {}: {} passed", seconds(took), ended.passed);
         for (count, what) in [
             (self.warned, "of them with a warning"),
             (ended.failed, "failed"),
