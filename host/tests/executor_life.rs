@@ -18,8 +18,7 @@ use atex_host::executor::spec::{
     Action, Check, CheckRule, Dialect, Ended, Order, Packages, Phase, Report, Site, Upload,
 };
 use atex_plugin_api::model::{LocalTransport, Transport};
-use common::cases::tree;
-use common::{Machine, artifact, site, spec, test};
+use common::{Machine, artifact, site, spec, test, tree};
 
 fn local() -> Transport {
     Transport::Local(LocalTransport::default())

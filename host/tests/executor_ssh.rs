@@ -18,9 +18,8 @@ use std::time::{Duration, Instant};
 use atex_host::executor::Handle;
 use atex_host::executor::spec::{Ended, MachineSpec, Order, Report};
 use atex_plugin_api::model::{HostKeyCheck, SshTransport, Transport};
-use common::cases::tree;
 use common::fixtures::{PORT, Sshd};
-use common::{Machine, artifact, site, spec, test};
+use common::{Machine, artifact, site, spec, test, tree};
 
 macro_rules! sshd {
     ($($line:expr),*) => {

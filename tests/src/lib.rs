@@ -2,4 +2,5 @@
 
 pub mod build;
 pub mod e2e;
+pub mod expect;
 pub mod xtask;

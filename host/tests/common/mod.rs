@@ -3,6 +3,8 @@
 #![allow(unreachable_pub, dead_code, clippy::allow_attributes, reason = "each test binary uses a part")]
 
 pub mod cases;
+#[path = "../../../tests/src/expect.rs"]
+mod expect;
 pub mod fixtures;
 
 use std::path::{Path, PathBuf};
@@ -19,6 +21,15 @@ use atex_plugin_api::model::Transport;
 
 /// Long enough for a busy box; a test that gets here has failed.
 const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A small tree with a directory, a program and a link.
+pub fn tree() -> tempfile::TempDir {
+    let tree = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(tree.path().join("deep/er")).unwrap();
+    std::fs::write(tree.path().join("deep/er/file"), "content\n").unwrap();
+    std::os::unix::fs::symlink("deep/er/file", tree.path().join("link")).unwrap();
+    tree
+}
 
 pub struct Machine {
     pub handle: Option<Handle>,
