@@ -116,7 +116,8 @@ fn is_like(found: &Value, expected: &Value) -> bool {
         },
         (Value::Object(found), Value::Object(expected)) => {
             let has = |key: &String| found.get(key).zip(expected.get(key));
-            found.len() == expected.len() && found.keys().all(|key| has(key).is_some_and(|(a, b)| is_like(a, b)))
+            found.len() == expected.len()
+                && found.keys().all(|key| has(key).is_some_and(|(a, b)| is_like(a, b)))
         }
         (Value::Array(found), Value::Array(expected)) => {
             found.len() == expected.len() && found.iter().zip(expected).all(|(a, b)| is_like(a, b))
@@ -139,7 +140,8 @@ fn read_lines(directory: &Path) -> Result<Vec<Value>, String> {
 fn files_are_named(directory: &Path, lines: &[Value], whole: bool) -> Result<(), String> {
     let mut named = BTreeSet::new();
     for line in lines {
-        let prefix = line.get("name").and_then(Value::as_str).map(|name| format!("{name}/")).unwrap_or_default();
+        let prefix =
+            line.get("name").and_then(Value::as_str).map(|name| format!("{name}/")).unwrap_or_default();
         for file in line.get("files").and_then(Value::as_array).into_iter().flatten() {
             named.insert(format!("{prefix}{}", file.as_str().unwrap_or_default()));
         }

@@ -146,6 +146,26 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_needed_to_find_beakerlib_there() {
+        let place = tempfile::tempdir().unwrap();
+        let put = format!("BEAKERLIB='{}'\n", place.path().display());
+        let status = |packages: &Packages| {
+            let mut bash = Command::new("/bin/bash");
+            bash.args(["-e", "-o", "pipefail", "-c", &format!("{put}{}", script(packages))]);
+            let output = bash.env("PATH", place.path()).env("PACKAGE_LOCKS", place.path()).output().unwrap();
+            (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+        };
+        let (exit, said) = status(&wanted(&["beakerlib"]));
+        assert!(
+            exit == 1 && said.contains("no package manager") && said.contains("beakerlib"),
+            "{exit} {said}"
+        );
+        fs::write(place.path().join("beakerlib.sh"), "").unwrap();
+        assert_eq!(status(&wanted(&["beakerlib"])), (0, String::new()));
+        assert_eq!(status(&wanted(&["beakerlib", "other"])).0, 1);
+    }
+
+    #[test]
     fn missing_ones_may_be_skipped() {
         let failing = [("rpm", "exit 1"), ("dnf", "[[ $* != *nope* ]]")];
         let mut packages = wanted(&["nope", "good"]);

@@ -82,13 +82,21 @@ take_turns() {
 
 main() {
   find_manager
+  is_done && exit 0
   take_turns
   # What is installed may start services: they must not inherit the lock.
   work 9>&-
 }
 
+# Nothing is missing: no reason to wait for anybody.
+is_done() {
+  [[ ! $epel ]] && (( ${#copr[@]} + ${#files[@]} + ${#exclude[@]} == 0 )) || return
+  missing "${required[@]}" "${recommended[@]}"
+  (( ${#wanted[@]} == 0 ))
+}
+
 work() {
-  local name bad=0 tried=''
+  local name
   if (( ${#exclude[@]} )) && [[ $manager != dnf && $manager != yum && $manager != apt-get ]]; then
     echo "\`exclude\` is not possible with $manager" >&2
     exit 1

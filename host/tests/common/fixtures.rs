@@ -56,6 +56,11 @@ impl Sshd {
             [home.as_str()].into_iter().chain(others).collect::<Vec<_>>().join("\n") + "\n",
         )
         .unwrap();
+        // Of the word `secret`.
+        let hash =
+            "$6$atex$WobXzZreICEO/Oy7WHAgQAh5opqV.q3j/MHWss19j2VZB8sfPEYACNPSvRlP/vlFPLgKW5OodUw9BVuMFsmPk/";
+        fs::write(at("shadow"), format!("root:{hash}:19000:0:99999:7:::\nnobody:*:19000:0:99999:7:::\n"))
+            .unwrap();
         let mut lines = vec![
             format!("ListenAddress {address}:{PORT}"),
             format!("HostKey {}", at("host").display()),
@@ -131,7 +136,7 @@ impl Sshd {
 fn boot(directory: &Path) -> Child {
     fs::copy("/proc/sys/kernel/random/uuid", directory.join("boot")).unwrap();
     let script = format!(
-        "mount -t proc proc /proc && mount --bind {0}/passwd /etc/passwd && mount -t tmpfs tmpfs /var && mkdir -p /run/sshd \
+        "mount -t proc proc /proc && mount --bind {0}/passwd /etc/passwd && mount --bind {0}/shadow /etc/shadow && mount -t tmpfs tmpfs /var && mkdir -p /run/sshd \
          && mount --bind {0}/boot /proc/sys/kernel/random/boot_id && chmod 755 /var && mkdir -m 1777 /var/tmp \
          && exec /usr/sbin/sshd -f {0}/config -D -e",
         directory.display()

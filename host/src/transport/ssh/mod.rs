@@ -14,6 +14,7 @@ mod config;
 mod host_key;
 mod jump;
 mod line;
+mod proxy;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -26,6 +27,7 @@ use super::{CommandId, Error, Exit, Got, Result, Stream, Transport, Waker, quote
 use crate::executor::spec::MachineSpec;
 use config::Endpoint;
 use line::Line;
+use proxy::Proxy;
 
 /// More hops than anybody needs; ends loops in configurations.
 const MAX_HOPS: usize = 8;
@@ -37,6 +39,8 @@ pub struct Ssh {
     prefix: String,
     commands: BTreeMap<CommandId, Command>,
     next: u32,
+    /// Carries the line; ends with it.
+    _proxy: Option<Proxy>,
 }
 
 struct Command {
@@ -58,12 +62,22 @@ impl Ssh {
         // Half of the time is for us; the other half is for the machine, whose silence must be longer.
         let dead_after = (spec.keepalive / 2).max(Duration::from_secs(1));
         let mut line: Option<Line> = None;
+        let mut proxy: Option<Proxy> = None;
         for end in hops.iter().chain([&target]) {
-            let socket = match line.take() {
-                None => line::dial(&end.host, end.port, dead_after, waker)?,
-                Some(before) => jump::through(before, end)?,
+            let socket = match (line.take(), &end.proxy_command) {
+                (Some(before), _) => jump::through(before, end)?,
+                (None, None) => line::dial(&end.host, end.port, dead_after, waker)?,
+                (None, Some(command)) => {
+                    let (socket, started) = Proxy::start(command, end)?;
+                    proxy = Some(started);
+                    socket
+                }
             };
-            let mut next = Line::handshake(socket, end, ssh, spec, dead_after, waker)?;
+            let next = Line::handshake(socket, end, ssh, spec, dead_after, waker);
+            let mut next = match (next, &mut proxy) {
+                (Err(error), Some(proxy)) => return Err(proxy.explain(error)),
+                (next, _) => next?,
+            };
             auth::log_in(&mut next, end)?;
             line = Some(next);
         }
@@ -72,7 +86,7 @@ impl Ssh {
             None => "exec ".to_owned(),
             Some(user) => format!("exec sudo -n -u {} -- ", quote(user)),
         };
-        Ok(Self { line, prefix, commands: BTreeMap::new(), next: 0 })
+        Ok(Self { line, prefix, commands: BTreeMap::new(), next: 0, _proxy: proxy })
     }
 
     fn get(&mut self, id: CommandId) -> Result<&mut Command> {
