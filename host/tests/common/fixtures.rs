@@ -158,7 +158,7 @@ impl Drop for Sshd {
     }
 }
 
-/// A container with this box's bash, tar and busybox, and nothing else.
+/// A container with this box's bash and busybox, and nothing else.
 pub struct Container {
     directory: tempfile::TempDir,
     id: String,
@@ -228,7 +228,7 @@ impl Drop for Container {
     }
 }
 
-/// busybox for all tools but bash and tar, with the libraries that these need.
+/// busybox for all tools but bash, with the libraries that it needs.
 fn small_root(root: &Path) {
     for directory in ["bin", "proc", "dev", "tmp", "var/tmp", "etc", "root", "lib64", "usr/bin"] {
         fs::create_dir_all(root.join(directory)).unwrap();
@@ -244,19 +244,13 @@ fn small_root(root: &Path) {
     {
         let _ = std::os::unix::fs::symlink("busybox", root.join("bin").join(applet));
     }
-    for program in ["bash", "tar"] {
-        let target = root.join("bin").join(program);
-        let _ = fs::remove_file(&target);
-        fs::copy(format!("/bin/{program}"), target).unwrap();
-        let libraries = run(Command::new("ldd").arg(format!("/bin/{program}")));
-        for word in String::from_utf8(libraries.stdout)
-            .unwrap()
-            .split_whitespace()
-            .filter(|word| word.starts_with('/'))
-        {
-            let target = root.join(word.trim_start_matches('/'));
-            fs::create_dir_all(target.parent().unwrap()).unwrap();
-            fs::copy(word, target).unwrap();
-        }
+    fs::copy("/bin/bash", root.join("bin/bash")).unwrap();
+    let libraries = run(Command::new("ldd").arg("/bin/bash"));
+    for word in
+        String::from_utf8(libraries.stdout).unwrap().split_whitespace().filter(|word| word.starts_with('/'))
+    {
+        let target = root.join(word.trim_start_matches('/'));
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        fs::copy(word, target).unwrap();
     }
 }
