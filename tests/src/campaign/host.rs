@@ -33,7 +33,7 @@ impl Site {
             "owner": it.owner,
             "platforms": [{"name": "default", "provisioners": [provider.pool(worker)]}],
             "env": {MARK: it.owner},
-            "limits": {"reserve-failures": 1000, "setup-failures": 1000},
+            "limits": {"reserve-failures": 50, "setup-failures": 50},
         });
         fs::write(it.path("config.yaml"), config.to_string())?;
         std::os::unix::fs::symlink(tree, it.path("tree"))?;

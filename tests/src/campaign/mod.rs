@@ -22,10 +22,11 @@ mod ssh;
 
 pub use cloud::{Cloud, Weather};
 pub use crash::crash;
+pub use figures::Figures;
 pub use libvirt::{Libvirt, kernel};
 pub use podman::Podman;
 pub use provider::{Left, Provider};
-pub use resume::resume;
+pub use resume::{Resumed, resume};
 pub use ssh::Ssh;
 
 use std::time::Duration;

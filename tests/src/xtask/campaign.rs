@@ -65,7 +65,7 @@ pub(super) fn campaign(wanted: &Campaign) -> Result<()> {
         Kind::Podman => crash(&Podman::start()?, extent),
         Kind::Ssh => crash(&Ssh::start(parallel)?, extent),
         Kind::Libvirt => crash(&Libvirt::start(&campaign::kernel()?)?, extent),
-        Kind::Resume => Ok(()),
+        Kind::Resume => resume(&Cloud::open(Weather::Rough, wanted.seed)?, extent),
     }
 }
 
@@ -81,5 +81,12 @@ fn crash(provider: &dyn Provider, extent: Extent) -> Result<()> {
     let figures = campaign::crash(provider, extent)?;
     writeln!(std::io::stdout(), "{}\n{figures}", provider.name())?;
     ensure!(figures.wrong.is_empty(), "{} things are wrong", figures.wrong.len());
+    Ok(())
+}
+
+fn resume(provider: &dyn Provider, extent: Extent) -> Result<()> {
+    let resumed = campaign::resume(provider, extent)?;
+    writeln!(std::io::stdout(), "resume\n{resumed}")?;
+    ensure!(resumed.wrong.is_empty(), "{} things are wrong", resumed.wrong.len());
     Ok(())
 }
