@@ -1,5 +1,6 @@
 //! The commands of `cargo xtask`.
 
+mod campaign;
 mod demo;
 mod fmf_fuzz;
 mod install;
@@ -48,6 +49,8 @@ enum Command {
         #[arg(long)]
         release: bool,
     },
+    /// Kill hosts at random moments, let them clean up or resume, and count what is left, lost or wrong
+    Campaign(campaign::Campaign),
     /// Build for release and install program, plugins, manual pages, completions and the plugin-api crate
     Install {
         /// Root of the installation, e.g. /usr/local
@@ -63,6 +66,7 @@ pub fn run(xtask: Xtask) -> Result<()> {
         Command::Test { all } => test::test(all),
         Command::SelfTest => selftest::selftest(),
         Command::FmfFuzz { seed, count, release } => fmf_fuzz::fmf_fuzz(seed, count, release),
+        Command::Campaign(wanted) => campaign::campaign(&wanted),
         Command::Install { prefix } => install::install(&prefix),
     }
 }
