@@ -2,6 +2,7 @@
 
 mod campaign;
 mod demo;
+mod executor;
 mod fmf_fuzz;
 mod install;
 mod packages;
@@ -51,6 +52,12 @@ enum Command {
     },
     /// Kill hosts at random moments, let them clean up or resume, and count what is left, lost or wrong
     Campaign(campaign::Campaign),
+    /// Run the executor's cases (tests/executor) on machines of yours, in both dialects, and compare what comes of them
+    Executor {
+        /// Arguments for atex-host (default: four machines of this box)
+        #[arg(last = true)]
+        args: Vec<String>,
+    },
     /// Build for release and install program, plugins, manual pages, completions and the plugin-api crate
     Install {
         /// Root of the installation, e.g. /usr/local
@@ -66,6 +73,7 @@ pub fn run(xtask: Xtask) -> Result<()> {
         Command::Test { all } => test::test(all),
         Command::SelfTest => selftest::selftest(),
         Command::FmfFuzz { seed, count, release } => fmf_fuzz::fmf_fuzz(seed, count, release),
+        Command::Executor { args } => executor::executor(&args),
         Command::Campaign(wanted) => campaign::campaign(&wanted),
         Command::Install { prefix } => install::install(&prefix),
     }

@@ -80,30 +80,21 @@ impl Ssh {
         let mut line: Option<Line> = None;
         let mut proxy: Option<Proxy> = None;
         for end in hops.iter().chain([&target]) {
-<<<<<<< HEAD
             let socket = match (line.take(), &end.proxy_command) {
-                (Some(before), _) => jump::through(before, end)?,
-                (None, None) => line::dial(&end.host, end.port, dead_after, waker)?,
+                (Some(before), _) => jump::through(before, end, interrupt)?,
+                (None, None) => dial::dial(&end.host, end.port, dead_after, waker, interrupt)?,
                 (None, Some(command)) => {
                     let (socket, started) = Proxy::start(command, end)?;
                     proxy = Some(started);
                     socket
                 }
             };
-            let next = Line::handshake(socket, end, ssh, spec, dead_after, waker);
+            let next = Line::handshake(socket, end, ssh, spec, dead_after, waker, interrupt);
             let mut next = match (next, &mut proxy) {
                 (Err(error), Some(proxy)) => return Err(proxy.explain(error)),
                 (next, _) => next?,
             };
-            auth::log_in(&mut next, end)?;
-=======
-            let socket = match line.take() {
-                None => dial::dial(&end.host, end.port, dead_after, waker, interrupt)?,
-                Some(before) => jump::through(before, end, interrupt)?,
-            };
-            let mut next = Line::handshake(socket, end, ssh, spec, dead_after, waker, interrupt)?;
             auth::log_in(&mut next, end, interrupt)?;
->>>>>>> main
             line = Some(next);
         }
         let line = line.ok_or_else(|| Error::Refused("no host to connect to".into()))?;
@@ -111,11 +102,7 @@ impl Ssh {
             None => "exec ".to_owned(),
             Some(user) => format!("exec sudo -n -u {} -- ", quote(user)),
         };
-<<<<<<< HEAD
-        Ok(Self { line, prefix, commands: BTreeMap::new(), next: 0, _proxy: proxy })
-=======
-        Ok(Self { line, prefix, commands: BTreeMap::new(), leaving: vec![], next: 0 })
->>>>>>> main
+        Ok(Self { line, prefix, commands: BTreeMap::new(), leaving: vec![], next: 0, _proxy: proxy })
     }
 
     fn get(&mut self, id: CommandId) -> Result<&mut Command> {
@@ -247,10 +234,9 @@ impl Command {
         // Only the call that began a packet can finish it. If there is none, one byte more does no harm: who stops in the
         // middle of a stream does not care for its end.
         if self.unfinished {
-            self.unfinished = self
-                .channel
-                .write(b"\n")
-                .is_err_and(|e| matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted));
+            self.unfinished = self.channel.write(b"\n").is_err_and(|e| {
+                matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted)
+            });
         }
         !is_pending(&self.channel.close())
     }
