@@ -233,10 +233,6 @@ fn as_another_user() {
     let run = machine.run(test("id -un; cat deep/er/file; [[ $TMT_TREE == /var/tmp/* ]]"));
     assert_eq!(artifact(&run, "files/output.txt"), "nobody\ncontent\n", "{run:?}");
     assert!(machine.hand_back().is_empty());
-    let mut transport = sshd.transport();
-    transport.sudo = Some("somebody".into());
-    let why = attempt(hurried(transport)).unwrap_err();
-    assert!(why.contains("the shell did not start"), "{why}");
 }
 
 /// `ssh` in a PATH of its own, which reads this configuration only.

@@ -42,6 +42,10 @@ mod tests {
 
     /// Runs the script where only a pretended package manager is; gives what was called, and the exit status.
     fn run(manager: &[(&str, &str)], packages: &Packages) -> (String, i32) {
+        run_on(std::path::Path::new("/dev/null"), manager, packages)
+    }
+
+    fn run_on(system: &std::path::Path, manager: &[(&str, &str)], packages: &Packages) -> (String, i32) {
         let bin = tempfile::tempdir().unwrap();
         let calls = bin.path().join("calls");
         for (name, body) in manager {
@@ -53,7 +57,7 @@ mod tests {
         let output = Command::new("/bin/bash")
             .args(["-e", "-o", "pipefail", "-c", &script(packages)])
             .env("PATH", bin.path())
-            .env("PACKAGE_OS_RELEASE", "/dev/null")
+            .env("PACKAGE_OS_RELEASE", system)
             .env("PACKAGE_LOCKS", bin.path())
             .output()
             .unwrap();
@@ -130,6 +134,36 @@ mod tests {
             }
             let (calls, status) = run(manager, &packages);
             assert!(status == 0 && calls.lines().any(|line| line == *expected), "{name}: {status}\n{calls}");
+        }
+    }
+
+    #[test]
+    fn the_systems_own_manager_is_taken() {
+        let all = [
+            ("rpm", "exit 1"),
+            ("dpkg-query", "exit 1"),
+            ("apk", "[[ $1 == add ]]"),
+            ("dnf", ""),
+            ("zypper", ""),
+            ("apt-get", ""),
+        ];
+        let systems = [
+            ("ID=debian", "apt-get"),
+            ("ID=mint\nID_LIKE=\"ubuntu debian\"", "apt-get"),
+            ("ID=\"opensuse-leap\"\nID_LIKE=\"suse opensuse\"", "zypper"),
+            ("ID=alpine", "apk"),
+            ("ID=fedora", "dnf"),
+            ("", "dnf"),
+        ];
+        for (system, expected) in systems {
+            let release = tempfile::NamedTempFile::new().unwrap();
+            fs::write(release.path(), system).unwrap();
+            let (calls, status) = run_on(release.path(), &all, &wanted(&["a"]));
+            let install = calls.lines().find(|line| line.ends_with("-- a"));
+            assert!(
+                status == 0 && install.is_some_and(|line| line.starts_with(expected)),
+                "{system}: {calls}"
+            );
         }
     }
 

@@ -3,9 +3,16 @@ set +e
 have() { type -P "$1" >/dev/null; }
 
 find_manager() {
-  local name
+  local name own='' ID='' ID_LIKE=''
   if have rpm-ostree && { [[ -e /run/ostree-booted ]] || ! have dnf && ! have yum; }; then manager=rpm-ostree; return; fi
-  for name in dnf yum zypper apt-get apk; do have "$name" && { manager=$name; return; }; done
+  # Other systems' package managers can be installed too.
+  . "${PACKAGE_OS_RELEASE:-/etc/os-release}" 2>/dev/null
+  case " $ID $ID_LIKE " in
+    *' debian '*|*' ubuntu '*) own=apt-get ;;
+    *suse*) own=zypper ;;
+    *' alpine '*) own=apk ;;
+  esac
+  for name in $own dnf yum zypper apt-get apk; do have "$name" && { manager=$name; return; }; done
   manager=none
 }
 
