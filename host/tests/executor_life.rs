@@ -411,3 +411,17 @@ fn stale_directories_of_dead_sessions_are_removed() {
     left.sort();
     assert_eq!(left, ["atex-abcdefghij", "atex-other"]);
 }
+
+#[test]
+fn the_log_up_to_a_disconnect_is_complete() {
+    let tree = tree();
+    let mut machine = Machine::up(local(), site(tree.path()));
+    // Written at once, and more than the host reads at a time: the control channel overtakes it.
+    let run = machine.run(test(
+        "(( TMT_REBOOT_COUNT )) && exit 0; log=$(seq 10000)\necho \"$log\"; echo disconnect >&$ATEX_TEST_CONTROL\n\
+         while echo noop >&$ATEX_TEST_CONTROL; do read -t 0.02 <> <(:) || :; done",
+    ));
+    let log: String = (1..=10_000).map(|number| format!("{number}\n")).collect();
+    assert!(artifact(&run, "files/output.txt") == log, "the log is not complete: {run:?}");
+    machine.hand_back();
+}
