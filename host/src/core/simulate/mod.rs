@@ -19,7 +19,7 @@ use super::config::{Config, Misfit, TestPlan};
 use super::coordinator::Coordinator;
 use super::event::{Action, Command, Event, ExecutionId, LeaseId, Ms, Outcome, Refusal, Shutdown, TestId};
 use super::hash::{Map, mix};
-use super::verdict::Verdict;
+use super::verdict::{Cause, Verdict};
 
 pub use cpu::cpu_time;
 pub use forecast::{Forecast, Row, forecast, usual_machines};
@@ -263,7 +263,7 @@ struct Simulation<'a> {
 impl Simulation<'_> {
     fn run(&mut self) {
         for &(at, level) in &self.world.stops {
-            self.plan(at, Thing::Hear(Event::Stop { level, signal: 2 }));
+            self.plan(at, Thing::Hear(Event::Stop { level, cause: Cause::Signal { signal: 2 } }));
         }
         for (number, ready) in self.chains.iter_mut().enumerate() {
             let commands = std::mem::take(&mut ready.commands);
@@ -348,7 +348,7 @@ impl Simulation<'_> {
                 if works && self.roll(2) >= self.world.setup_failures {
                     self.answer(0, &Event::SetUp { lease, setup });
                 } else if works {
-                    self.answer(0, &Event::SetupFailed { lease, setup });
+                    self.answer(0, &Event::SetupFailed { lease, setup, lost: false });
                 }
             }
             Thing::End(execution) => self.end(execution),
@@ -441,7 +441,8 @@ impl Simulation<'_> {
                 self.plan(self.now + 10 * MOMENT, Thing::Vanish(lease));
             }
             Action::Setup { lease, setup, .. } => self.set_up(lease, setup),
-            Action::Renew { lease } => self.answer(MOMENT, &Event::RenewFailed { lease }),
+            Action::Renew { lease } => self.answer(MOMENT, &Event::RenewFailed { lease, again: false }),
+            Action::Probe { lease } => self.probe(lease),
             Action::Release { lease, .. } => self.release(lease),
             Action::Run { lease, execution, test, attempt, .. } => {
                 self.start(lease, execution, test, attempt);
@@ -482,7 +483,7 @@ impl Simulation<'_> {
             }
             Action::Judge { chain, execution, run } => {
                 let Some(ready) = self.chains.get_mut(usize::from(chain)) else { return };
-                Event::Judged { execution, judgement: ready.chain.judge(&run) }
+                Event::Judged { execution, ruling: ready.chain.judge(&run) }
             }
             Action::Note { chain, now, note } => {
                 let Some(ready) = self.chains.get_mut(usize::from(chain)) else { return };
@@ -509,6 +510,11 @@ impl Simulation<'_> {
         if machine.since.is_none() && !std::mem::replace(&mut machine.aborted, true) {
             self.answer(MOMENT, &Event::ReserveFailed { lease, refusal: Refusal::Failed, certain: true });
         }
+    }
+
+    fn probe(&mut self, lease: LeaseId) {
+        let alive = self.machines.get(&lease).is_some_and(|machine| machine.since.is_some() && !machine.dead);
+        self.answer(MOMENT, &Event::Probed { lease, alive: Some(alive) });
     }
 
     fn set_up(&mut self, lease: LeaseId, setup: u32) {
