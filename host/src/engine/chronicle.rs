@@ -36,9 +36,9 @@ impl Chronicle {
         }
     }
 
-    /// Appends to the ledger, synced. After an error nothing of what the entry announces may be done.
-    pub(crate) fn write_down(&mut self, lease: &str, entry: Entry) -> Result<(), LedgerError> {
-        self.ledger.write(lease, entry)
+    /// Appends to the ledger, with one sync for all. After an error nothing of what the entries announce may be done.
+    pub(crate) fn write_all_down(&mut self, entries: Vec<(String, Entry)>) -> Result<(), LedgerError> {
+        if entries.is_empty() { Ok(()) } else { self.ledger.write_all(entries) }
     }
 
     /// Once per turn of the main loop: verdicts survive a power cut from here on, and readers are woken.

@@ -129,6 +129,9 @@ fn fixed(place: &Place, site: &Site, order: &RunOrder, counts: Counts, data: u32
     if !site.may_reboot {
         add("ATEX_MAY_REBOOT", "0".into());
     }
+    if site.may_reset {
+        add("ATEX_MAY_RESET", "1".into());
+    }
     if site.slots > 1 {
         add("TMPDIR", format!("{own}/tmp"));
     }

@@ -16,7 +16,7 @@ mod state;
 
 pub use history::{Expectation, Expectations, History, HistoryError, Past, Sample, TestHistory};
 pub use journal::{Journal, JournalReader};
-pub use lease::{Claim, Entry, PluginFile, Standing, State};
+pub use lease::{Claim, Entry, PluginFile, Standing, State, Todo};
 pub use ledger::{Damage, Ledger, LedgerError};
 pub use progress::Progress;
 pub use record::{
