@@ -174,7 +174,7 @@ say() {
 # run ID FLAGS CWD METADATA DATA SCRIPT COUNT [NAME=VALUE]...: the plan's own variables are sourced after the first COUNT
 # ones. FLAGS: t terminal, c control channel. DATA: number of a directory for data, 0 for none.
 run() {
-  local id=$1 flags=$2 cwd=$3 number=$5 rc=127 got said='' files about
+  local id=$1 flags=$2 cwd=$3 number=$5 rc=127 got said='' files
   sid='' tty=''
   [[ $flags == *t* ]] && tty=1
   if (( number >= data )); then   # one fork for 32 tests
@@ -182,10 +182,8 @@ run() {
     data=$(( number + 32 ))
   fi
   [[ -d $cwd ]] || { said=nodir; say "$id" 126 "$said"; return; }
-  # A new file is cheaper than one that is emptied: for that, ext4 writes out what comes after it at once.
-  about=run
-  (( number )) && about=data/$number
-  [[ $4 ]] && printf '%s' "$4" >"$own/$about/metadata.yaml"
+  # A new file is cheaper than one that is emptied: ext4 writes the latter to the disk at once.
+  [[ $4 ]] && printf '%s' "$4" >"$own/run/metadata-$id.yaml"
   ( if [[ $flags != *c* ]]; then exec 1>&2
     elif [[ $reopen ]]; then exec 7>/proc/self/fd/1 1>/proc/self/fd/2
     else exec 7>&1 1>&2; fi
@@ -222,8 +220,9 @@ run() {
 # little, which numbers to look at: /proc may be large, and is others' business where machines share a box.
 leftovers() {
   local now p round again
-  for round in {1..20}; do
+  for round in {1..60}; do
     again=
+    (( round > 5 )) && nap 0.01
     read -r _ _ _ _ now </proc/loadavg || now=0
     (( now == pid )) && return
     if (( now > pid && now <= pid + 100 )); then

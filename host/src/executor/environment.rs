@@ -38,7 +38,7 @@ pub(crate) fn test_code(
     let number = if site.dialect == Dialect::Tmt { data } else { 0 };
     let tree = place.tree(order.slot);
     let cwd = if test.cwd.is_empty() { tree } else { format!("{tree}/{}", test.cwd) };
-    let mut above = fixed(place, site, order, counts, data);
+    let mut above = fixed(place, site, order, counts, id, data);
     above.extend(test.environment.above.iter().cloned());
     code(
         &Command { id, flags, cwd: &cwd, metadata: &test.metadata, data: number, script: &test.script },
@@ -115,17 +115,15 @@ fn common(place: &Place, slot: u16) -> Variables {
     ]
 }
 
-fn fixed(place: &Place, site: &Site, order: &RunOrder, counts: Counts, data: u32) -> Variables {
+fn fixed(place: &Place, site: &Site, order: &RunOrder, counts: Counts, id: u64, data: u32) -> Variables {
     let test = &*order.test;
     let own = place.slot(order.slot);
-    let invocation = invocation(place, order.slot, data);
-    let about = if site.dialect == Dialect::Tmt { invocation.clone() } else { format!("{own}/run") };
     let mut all = common(place, order.slot);
     let mut add = |name: &str, value: String| all.push((name.to_owned(), value));
     add("ATEX_TEST_CONTROL", CONTROL_FD.into());
     add("ATEX_TEST_CONTROL_WORDS", control::WORDS.join(" "));
     add("TMT_TEST_NAME", test.name.clone());
-    add("TMT_TEST_METADATA", format!("{about}/metadata.yaml"));
+    add("TMT_TEST_METADATA", format!("{own}/run/metadata-{id}.yaml"));
     add("TMT_REBOOT_COUNT", counts.reboots.to_string());
     add("TMT_TEST_RESTART_COUNT", counts.restarts.to_string());
     if !site.may_reboot {
@@ -135,6 +133,7 @@ fn fixed(place: &Place, site: &Site, order: &RunOrder, counts: Counts, data: u32
         add("TMPDIR", format!("{own}/tmp"));
     }
     if site.dialect == Dialect::Tmt {
+        let invocation = invocation(place, order.slot, data);
         add("TMT_TEST_DATA", format!("{invocation}/data"));
         add("TMT_TEST_SUBMITTED_FILES", format!("{invocation}/data/submitted-files.log"));
         add("TMT_PLAN_DATA", format!("{}/plan/data", place.directory));
