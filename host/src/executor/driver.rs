@@ -73,8 +73,12 @@ pub(crate) struct Driver {
 
 impl Driver {
     /// Sends the script on its way; the greeting is the end of command 0.
-    pub(crate) fn start(transport: &mut dyn Transport, start: &Start<'_>) -> transport::Result<Self> {
-        let command = transport.spawn(&["bash", "-s"])?;
+    pub(crate) fn start(
+        transport: &mut dyn Transport,
+        start: &Start<'_>,
+        interrupt: transport::Interrupt<'_>,
+    ) -> transport::Result<Self> {
+        let command = transport.spawn(&["bash", "-s"], interrupt)?;
         let mut script = SCRIPT.to_owned();
         let seconds = start.silence.as_secs().max(1).to_string();
         script.push_str("keeper");

@@ -13,6 +13,7 @@ mod progress;
 mod record;
 mod run_dir;
 mod state;
+mod syncer;
 
 pub use history::{Expectation, Expectations, History, HistoryError, Past, Sample, TestHistory};
 pub use journal::{Journal, JournalReader};
@@ -25,3 +26,4 @@ pub use record::{
 };
 pub use run_dir::{RunDir, RunDirError};
 pub use state::StateDir;
+pub use syncer::Syncer;
