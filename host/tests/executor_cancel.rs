@@ -346,7 +346,7 @@ fn a_machine_that_does_not_come_back() {
         switch.cut(2);
         ip("neigh replace 10.9.0.2 lladdr 02:00:00:00:00:98 dev sw nud permanent");
         sshd.power_off();
-        eventually(|| holds(unanswered("self") == 1, "nobody looks for the machine"));
+        // The host is in the middle of connecting, or was quick and waits for the test to end there: either is for ever.
         it.strike();
         machine.send(Order::Cancel { execution });
         assert_eq!(machine.finished().ended, Ended::Cancelled);

@@ -1,6 +1,7 @@
 //! The commands of `cargo xtask`.
 
 mod demo;
+mod faults;
 mod fmf_fuzz;
 mod install;
 mod packages;
@@ -36,6 +37,12 @@ enum Command {
     },
     /// Run the project's own FMF tree (the one at the root) with atex-host over local machines
     SelfTest,
+    /// Break links, machines, servers and disks under running tests, and print how long it took until the host knew
+    Faults {
+        /// Silence in seconds after which a connection is dead, from 10 to 60
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u8).range(10..=60))]
+        keepalive: u8,
+    },
     /// Random FMF trees: compare what atex-host reads in them with what python fmf does ($FMF_PYTHON, else one is installed)
     FmfFuzz {
         /// What the trees depend on
@@ -62,6 +69,7 @@ pub fn run(xtask: Xtask) -> Result<()> {
         Command::Demo { run_dir } => demo::demo(run_dir.as_deref()),
         Command::Test { all } => test::test(all),
         Command::SelfTest => selftest::selftest(),
+        Command::Faults { keepalive } => faults::faults(keepalive),
         Command::FmfFuzz { seed, count, release } => fmf_fuzz::fmf_fuzz(seed, count, release),
         Command::Install { prefix } => install::install(&prefix),
     }
