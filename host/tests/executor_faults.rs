@@ -281,7 +281,7 @@ fn proxy_to(sshd: &Sshd, badness: Badness) -> Proxy {
 
 #[test]
 #[ignore = "run alone by every_fault"]
-fn slow_link() {
+fn link_slow() {
     alone("link of 256 KiB/s, 50 ms each way: 500 kB up, 500 kB down", |it| {
         let sshd = sshd(&[]);
         let badness = Badness { delay: Duration::from_millis(50), rate: 256 << 10, not_ready: 0 };
@@ -293,7 +293,7 @@ fn slow_link() {
 
 #[test]
 #[ignore = "run alone by every_fault"]
-fn far_link() {
+fn link_far() {
     alone("100 ms each way: 100 kB up, 100 kB down", |it| {
         let sshd = sshd(&["MaxSessions 1"]);
         let proxy = proxy_to(&sshd, Badness { delay: Duration::from_millis(100), ..Badness::default() });
