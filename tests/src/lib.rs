@@ -1,5 +1,6 @@
 //! The project's own tool (`cargo xtask`) and what the end-to-end tests share. Nothing here is shipped.
 
 pub mod build;
+pub mod campaign;
 pub mod e2e;
 pub mod xtask;

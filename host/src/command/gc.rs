@@ -20,7 +20,7 @@ use crate::{
     config::{ExitStatus, PluginUse, Secrets, Surroundings},
     engine::unix_ms,
     plugin::{Call, Provisioner, Registry},
-    store::{Claim, Entry, Ledger, LedgerError, RunDir, Standing, State, StateDir},
+    store::{Claim, Entry, Ledger, LedgerError, RunDir, Standing, StateDir, Todo},
     text::printable,
 };
 
@@ -285,36 +285,16 @@ fn list(provisioner: &Provisioner, owner: &str) -> Result<Vec<Held>, String> {
 }
 
 fn free(provisioner: &Provisioner, standing: &Standing, listed: &Result<Vec<Held>, String>) -> Found {
-    let claim = &standing.claim;
-    let mark = format!("{}/{}/{}", claim.owner, claim.run, claim.lease);
-    match listed {
-        Ok(held) => {
-            let ours: Vec<&Held> = held.iter().filter(|held| held.mark == mark).collect();
-            if ours.is_empty() {
-                return absent(standing);
-            }
-            ours.iter()
-                .try_for_each(|held| release(provisioner, &held.id))
-                .map_or_else(Found::Held, |()| Found::Freed)
-        }
-        Err(why) => match &standing.machine {
-            Some(machine) => release(provisioner, machine).map_or_else(Found::Held, |()| Found::Freed),
-            None => Found::Held(why.clone()),
-        },
-    }
-}
-
-/// The provisioner's list does not have it. That is final for a machine that was there; a reservation that was cut off may still
-/// come up with one.
-fn absent(standing: &Standing) -> Found {
-    let settled = standing.claim.at.saturating_add(standing.claim.settle_s.saturating_mul(1000));
-    let left = settled.saturating_sub(unix_ms()) / 1000;
-    match standing.state {
-        State::Held | State::Releasing if standing.machine.is_some() => Found::Gone,
-        _ if left == 0 => Found::Gone,
-        _ => Found::Held(format!(
-            "nothing is there yet, but its reservation was cut off; look again in {left} s"
+    match standing.todo(listed.as_deref().ok(), unix_ms()) {
+        Todo::Release(machines) => machines
+            .iter()
+            .try_for_each(|machine| release(provisioner, machine))
+            .map_or_else(Found::Held, |()| Found::Freed),
+        Todo::Close => Found::Gone,
+        Todo::Wait { seconds } => Found::Held(format!(
+            "nothing is there yet, but its reservation was cut off; look again in {seconds} s"
         )),
+        Todo::Unknown => Found::Held(listed.as_ref().err().cloned().unwrap_or_default()),
     }
 }
 

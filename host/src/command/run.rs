@@ -21,6 +21,7 @@ use crate::{
 use super::{
     Error, Terminal, history,
     prepare::{Prepared, prepare},
+    usage,
 };
 
 /// Of the format of `run.json`.
@@ -102,13 +103,14 @@ pub(super) fn go(
         names.push((name, timeout));
     }
     let keep_artifacts = prepared.plan.keep_artifacts;
-    let chronicle = Chronicle::new(journal, ledger, readers);
+    let chronicle = Chronicle::start(journal, ledger, readers).map_err(Error::State)?;
     let engine = Engine::start(prepared.job, chronicle, names, &prepared.kept, (sender, inbox))?;
     let tally = engine.run(first);
     if !keep_artifacts && let Err(error) = std::fs::remove_dir_all(directory.artifacts()) {
         tracing::warn!("cannot remove {}: {error}", directory.artifacts().display());
     }
     history::remember(state, &directory, &run_file);
+    usage::tell();
     Ok(tally.exit())
 }
 

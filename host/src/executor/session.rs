@@ -20,6 +20,8 @@ const BUFFER: usize = 16 << 10;
 /// How long a server may refuse a channel after the goodbye of another one (MaxSessions 1).
 const CHANNEL_RETRY: Duration = Duration::from_secs(10);
 const CHANNEL_PAUSE: Duration = Duration::from_millis(10);
+/// How long a machine that is about to go away may take to send the rest of its tests' logs.
+const LETTING_GO: Duration = Duration::from_secs(3);
 /// How long a machine may be silent while somebody waits for it to let go.
 const HURRY: Duration = Duration::from_secs(5);
 
@@ -292,7 +294,8 @@ impl Session {
     /// Beats if it is time, and sleeps until something happens or `until`.
     pub(crate) fn rest(&mut self, until: Option<Instant>) -> Result<()> {
         let now = Instant::now();
-        if now >= self.next_beat {
+        // A little early, if something else has woken us: then the two need no wake-up each.
+        if now + self.silence / 16 >= self.next_beat {
             self.beat(now);
         }
         let mut wake = self.next_beat;
@@ -395,35 +398,41 @@ impl Session {
         self.stop_driver(0, "quit clean", interrupt)
     }
 
-    /// The streams go away on purpose: what runs may live on for `time`, and whatever it does is its own affair.
-    pub(crate) fn detach(mut self, time: Duration) -> Result<Place> {
-        let slots: Vec<u16> = (0..u16::try_from(self.drivers.len()).unwrap_or(u16::MAX))
-            .filter(|slot| self.driver(*slot).is_ok())
-            .collect();
-        for &slot in &slots {
-            self.driver(slot)?.say(&format!("detach {}\n", time.as_secs().max(1)));
+    /// The streams go away on purpose: what runs may live on for `time`, and whatever it does is its own affair. What it had
+    /// written before goes to the sink of its slot; the log and the control channel are two pipes, and `disconnect` may
+    /// overtake the log.
+    pub(crate) fn detach(mut self, time: Duration, sinks: &mut [(u16, &mut dyn Sink)]) -> Place {
+        let word = format!("detach {}\n", time.as_secs().max(1));
+        for driver in self.drivers.iter_mut().flatten() {
+            driver.say(&word);
         }
-        let until = Instant::now() + Duration::from_secs(1);
-        while Instant::now() < until {
-            let mut writing = false;
-            for &slot in &slots {
-                // The machine may be gone already.
-                if self.turn(slot, &mut Nowhere).is_err() {
-                    return Ok(self.place);
-                }
-                writing |= self.driver(slot)?.is_writing();
-            }
-            if !writing {
-                break;
-            }
-            if self.transport.wait(true, until).is_err() {
-                return Ok(self.place);
+        let until = Instant::now() + LETTING_GO;
+        for slot in 0..self.drivers.len() {
+            let slot = u16::try_from(slot).unwrap_or(u16::MAX);
+            let sink: &mut dyn Sink = match sinks.iter_mut().find(|(number, _)| *number == slot) {
+                Some((_, sink)) => &mut **sink,
+                None => &mut Nowhere,
+            };
+            // The machine may be gone already.
+            if self.driver(slot).is_ok() && self.read_to_the_last(slot, until, sink).is_err() {
+                return self.place;
             }
         }
         for driver in self.drivers.iter_mut().filter_map(Option::take) {
             driver.close(&mut *self.transport);
         }
-        Ok(self.place)
+        self.place
+    }
+
+    fn read_to_the_last(&mut self, slot: u16, until: Instant, sink: &mut dyn Sink) -> Result<()> {
+        while !self.driver(slot)?.has_let_go() && Instant::now() < until {
+            match self.turn(slot, sink)? {
+                Turn::Busy | Turn::Ended(_) => {}
+                Turn::Dead(_) => break,
+                Turn::Idle => self.rest(Some(until))?,
+            }
+        }
+        Ok(())
     }
 
     /// A command of its own beside the drivers, which takes a stream: `fill` writes it. Where the server allows one

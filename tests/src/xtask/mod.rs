@@ -1,5 +1,7 @@
 //! The commands of `cargo xtask`.
 
+mod bench;
+mod campaign;
 mod demo;
 mod faults;
 mod fmf_fuzz;
@@ -43,6 +45,8 @@ enum Command {
         #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u8).range(10..=60))]
         keepalive: u8,
     },
+    /// What a test costs, beside atex; or, with --waiting N, what so many machines cost that wait
+    Bench(bench::Options),
     /// Random FMF trees: compare what atex-host reads in them with what python fmf does ($FMF_PYTHON, else one is installed)
     FmfFuzz {
         /// What the trees depend on
@@ -55,6 +59,8 @@ enum Command {
         #[arg(long)]
         release: bool,
     },
+    /// Kill hosts at random moments, let them clean up or resume, and count what is left, lost or wrong
+    Campaign(campaign::Campaign),
     /// Build for release and install program, plugins, manual pages, completions and the plugin-api crate
     Install {
         /// Root of the installation, e.g. /usr/local
@@ -68,9 +74,11 @@ pub fn run(xtask: Xtask) -> Result<()> {
     match xtask.command {
         Command::Demo { run_dir } => demo::demo(run_dir.as_deref()),
         Command::Test { all } => test::test(all),
+        Command::Bench(options) => bench::bench(&options),
         Command::SelfTest => selftest::selftest(),
         Command::Faults { keepalive } => faults::faults(keepalive),
         Command::FmfFuzz { seed, count, release } => fmf_fuzz::fmf_fuzz(seed, count, release),
+        Command::Campaign(wanted) => campaign::campaign(&wanted),
         Command::Install { prefix } => install::install(&prefix),
     }
 }
