@@ -69,7 +69,7 @@ fn serve(listener: &TcpListener, to: SocketAddr, mut badness: Badness, over: &At
 /// One way, until either side ends.
 fn carry(mut from: TcpStream, mut to: TcpStream, badness: Badness) {
     let (sender, pieces) = sync_channel::<(Instant, Vec<u8>)>(64);
-    std::thread::scope(|scope| {
+    std::thread::scope(move |scope| {
         scope.spawn(move || {
             let idle: (Sender<()>, Receiver<()>) = channel();
             for (due, piece) in pieces {
@@ -83,12 +83,14 @@ fn carry(mut from: TcpStream, mut to: TcpStream, badness: Badness) {
         let (mut buffer, mut free) = ([0; 4096], Instant::now());
         while let Ok(n @ 1..) = from.read(&mut buffer) {
             if badness.rate > 0 {
-                free = free.max(Instant::now()) + Duration::from_secs(1) * u32::try_from(n).unwrap() / badness.rate;
+                free = free.max(Instant::now())
+                    + Duration::from_secs(1) * u32::try_from(n).unwrap() / badness.rate;
             }
             if sender.send((free.max(Instant::now()) + badness.delay, buffer[..n].to_vec())).is_err() {
                 break;
             }
         }
         let _ = from.shutdown(Shutdown::Read);
+        drop(sender);
     });
 }
