@@ -13,6 +13,8 @@ use crate::transport::{self, CommandId, Exit, Got, Stream, Transport, quote};
 const SCRIPT: &str = include_str!("driver.sh");
 /// An exit status may come before the last data, and the end of a stream before the exit status.
 const LATE: Duration = Duration::from_secs(1);
+/// The number of the end line by which the keeper, told to detach, says that all of the log so far has been read.
+const LET_GO: u64 = u64::MAX;
 /// A command line that a shell can read at once; metadata and environment of a test are far below.
 const MAX_COMMAND: usize = 64 << 20;
 
@@ -63,14 +65,20 @@ pub(crate) struct Driver {
     outbox: Vec<u8>,
     sent: usize,
     current: u64,
+    /// The keeper has answered to `detach`.
+    let_go: bool,
     /// Since when the driver has looked dead.
     gone: Option<Instant>,
 }
 
 impl Driver {
     /// Sends the script on its way; the greeting is the end of command 0.
-    pub(crate) fn start(transport: &mut dyn Transport, start: &Start<'_>) -> transport::Result<Self> {
-        let command = transport.spawn(&["bash", "-s"])?;
+    pub(crate) fn start(
+        transport: &mut dyn Transport,
+        start: &Start<'_>,
+        interrupt: transport::Interrupt<'_>,
+    ) -> transport::Result<Self> {
+        let command = transport.spawn(&["bash", "-s"], interrupt)?;
         let mut script = SCRIPT.to_owned();
         let seconds = start.silence.as_secs().max(1).to_string();
         script.push_str("keeper");
@@ -88,7 +96,16 @@ impl Driver {
             format!("IFS= LC_ALL=C read -r -N {} s; eval \"$s\"; exit 75\n", script.len()).into_bytes();
         outbox.extend_from_slice(script.as_bytes());
         let cutters = [Cutter::new(start.nonce), Cutter::new(start.nonce)];
-        Ok(Self { command, cutters, ends: [None, None], outbox, sent: 0, current: 0, gone: None })
+        Ok(Self {
+            command,
+            cutters,
+            ends: [None, None],
+            outbox,
+            sent: 0,
+            current: 0,
+            let_go: false,
+            gone: None,
+        })
     }
 
     /// Shell code that will end by saying `id`, the running command from now on.
@@ -112,6 +129,11 @@ impl Driver {
 
     pub(crate) fn is_writing(&self) -> bool {
         self.sent < self.outbox.len()
+    }
+
+    /// Told to detach, and all that the log had until then has been read.
+    pub(crate) fn has_let_go(&self) -> bool {
+        self.let_go
     }
 
     /// Sends what can be sent.
@@ -171,8 +193,10 @@ impl Driver {
                 (false, _) => sink.log(bytes),
             });
             at += used;
-            if let Some(end) = end.filter(|end| end.id == self.current) {
-                self.ends[n] = Some(end);
+            match end {
+                Some(end) if end.id == self.current => self.ends[n] = Some(end),
+                Some(end) if end.id == LET_GO => self.let_go = true,
+                _ => {}
             }
         }
     }

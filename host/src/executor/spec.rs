@@ -30,8 +30,15 @@ pub struct MachineSpec {
     pub known_hosts: Option<PathBuf>,
     /// How long the machine may take until a first connection works.
     pub boot_time: Duration,
-    /// Within this time of the last sign of life, both sides know that the other one is gone.
+    /// Within this time of the last sign of life, both sides know that the other one is gone. Less than 10 s counts as 10 s.
     pub keepalive: Duration,
+}
+
+impl MachineSpec {
+    /// Silence after which a side takes the other one for dead. A connection on a busy box may be silent for some seconds.
+    pub(crate) fn silence(&self) -> Duration {
+        self.keepalive.max(Duration::from_secs(10))
+    }
 }
 
 /// One platform: what is the same for all tests of a machine.

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::driver::Turn;
+use super::driver::{Sink, Turn};
 use super::inbox::Inbox;
 use super::job::{Job, Next};
 use super::session::{Error, Place, Result, Session};
@@ -138,7 +138,7 @@ impl Machine {
                 return Ok(());
             }
             if let Some(session) = self.session.take() {
-                self.place = Some(session.detach(until.saturating_duration_since(Instant::now()))?);
+                self.place = Some(session.detach(until.saturating_duration_since(Instant::now()), &mut []));
             }
             let waker = self.inbox.waker.clone();
             nap(&waker, (Instant::now() + Duration::from_secs(1)).min(until))?;
@@ -188,6 +188,7 @@ impl Machine {
     fn restart_first_driver(&mut self) -> Result<()> {
         let inbox = &mut self.inbox;
         let session = self.session.as_mut().ok_or_else(no_session)?;
+        session.insist();
         session.driver(0)?.say("kill\n");
         session.renew(0, &mut || inbox.is_abandoned())
     }
@@ -200,6 +201,9 @@ impl Machine {
             .find(|job| job.execution() == execution)
         {
             job.end_as(Ended::Cancelled);
+            if let Some(session) = &mut self.session {
+                session.insist();
+            }
         } else if let Some(index) = self.queue.iter().position(|order| order.execution == execution) {
             let order = self.queue.remove(index);
             (self.report)(Job::never_started(&order, Ended::Cancelled));
@@ -332,7 +336,11 @@ impl Machine {
         let (execution, until) = last.ok_or_else(no_session)?;
         let jobs = self.slots.iter().filter_map(|slot| slot.job.as_ref());
         let former = jobs.into_iter().any(Job::wants_reboot).then(|| session.place.boot.clone());
-        self.place = Some(session.detach(until.saturating_duration_since(now))?);
+        let mut sinks: Vec<(u16, &mut dyn Sink)> = Vec::with_capacity(self.slots.len());
+        for (slot, number) in self.slots.iter_mut().zip(0..) {
+            sinks.extend(slot.job.as_mut().map(|job| (number, job as &mut dyn Sink)));
+        }
+        self.place = Some(session.detach(until.saturating_duration_since(now), &mut sinks));
         match self.connect_after(former.as_deref(), until, execution) {
             Ok(()) => self.returned(),
             Err(e) => {

@@ -29,7 +29,8 @@ pub(super) fn test(all: bool) -> Result<()> {
     let tier = if all { "1" } else { "" };
     let env = [("ATEX_TEST_ALL", tier), (build::BUILT, &*built)];
     if in_path("cargo-nextest") {
-        step(&["nextest", "run", "--workspace", "--no-fail-fast", "--status-level=slow"], &env)?;
+        let shown = ["--status-level=slow", "--final-status-level=flaky"];
+        step(&[&["nextest", "run", "--workspace", "--no-fail-fast"][..], &shown].concat(), &env)?;
     } else {
         step(&["test", "--workspace", "--quiet", "--no-fail-fast", "--lib", "--bins", "--tests"], &env)?;
     }
