@@ -211,6 +211,14 @@ impl Engine {
         };
         self.warn(format!("{}: {what}", signals::name(signal)));
         self.feed(Event::Stop { level, signal });
+        if self.is_hurrying() {
+            self.hurry_hand_backs();
+        }
+    }
+
+    /// A second signal came.
+    fn is_hurrying(&self) -> bool {
+        self.signals >= HURRYING
     }
 
     fn on_reporter_done(&mut self, reporter: &str, problem: Option<String>) {
@@ -247,7 +255,7 @@ impl Engine {
         let ended = Instant::now();
         let mut hurried = None;
         while let Some(limit) = self.reporters.iter().map(|(_, limit)| *limit).min() {
-            if self.signals >= HURRYING {
+            if self.is_hurrying() {
                 hurried.get_or_insert_with(|| Instant::now() + HURRY);
             }
             let until = hurried.map_or(ended + limit, |hurried| hurried.min(ended + limit));
@@ -268,7 +276,7 @@ impl Engine {
     fn on_late_signal(&mut self, signal: i32) {
         self.signals += 1;
         let names: Vec<_> = self.reporters.iter().map(|(name, _)| format!("`{name}`")).collect();
-        let what = if self.signals < HURRYING { "again to hurry" } else { "they have a moment left" };
+        let what = if self.is_hurrying() { "they have a moment left" } else { "again to hurry" };
         tracing::warn!("{}: waiting for reporters {}; {what}", signals::name(signal), names.join(", "));
     }
 
