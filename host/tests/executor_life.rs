@@ -147,7 +147,8 @@ fn packages_that_cannot_be_had_fail_the_test_only() {
     );
     let mut has = test("echo fine");
     has.packages = Packages { required: vec!["bash".into()], ..Packages::default() };
-    assert_eq!(machine.run(has).status, "pass");
+    let run = machine.run(has);
+    assert_eq!(run.status, "pass", "{run:?}");
     machine.hand_back();
 }
 

@@ -18,8 +18,8 @@ use atex_plugin_api::policy::{self as api, Policy, RunInfo, TestInfo, View};
 
 use super::config::Shape;
 use super::event::{
-    Class, Command, FinishedRun, Judgement, KindInfo, Ms, NONE, Note, Prefer, Question, Queued, Rank, TestId,
-    Wish,
+    Class, Command, FinishedRun, Judgement, KindInfo, Ms, NONE, Note, Prefer, Question, Queued, Rank, Ruling,
+    TestId, Wish,
 };
 
 /// Tests per call of a policy.
@@ -135,7 +135,7 @@ impl Chain {
 
     /// What the coordinator must know of this chain.
     pub fn shape(&self) -> Shape {
-        Shape { wants: self.policies.iter().map(|member| member.wants.clone()).collect() }
+        Shape { wants: self.policies.iter().map(|member| member.wants.clone()).collect(), names: vec![] }
     }
 
     /// All faults so far.
@@ -282,11 +282,11 @@ impl Chain {
     }
 
     /// What a finished run means: the first opinion on each question counts.
-    pub fn judge(&mut self, run: &FinishedRun) -> Judgement {
+    pub fn judge(&mut self, run: &FinishedRun) -> Ruling {
         let test = self.own(run.test);
         let mut run = run.as_api();
         run.test = test;
-        let mut all = Judgement::NONE;
+        let mut all = Ruling::NONE;
         for position in 0..self.policies.len() as u16 {
             if !self.policies.get(usize::from(position)).is_some_and(|member| member.wants.judge) {
                 continue;
@@ -298,7 +298,7 @@ impl Chain {
             });
             all.rerun = all.rerun.or(said.rerun);
             all.spoilt = all.spoilt.or(said.spoilt);
-            all.stop |= said.stop;
+            all.stop = all.stop.or(said.stop.then_some(position));
         }
         all
     }

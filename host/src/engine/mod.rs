@@ -9,6 +9,7 @@
 //! ledger was synced, an execution after its record stands in the journal.
 
 mod actions;
+pub(crate) mod books;
 mod calls;
 mod chronicle;
 mod events;
@@ -37,7 +38,7 @@ use crate::core::{
     Coordinator,
     config::Misfit,
     event::{Action, Event, ExecutionId, LeaseId, Ms, Shutdown, TestId},
-    verdict::Verdict,
+    verdict::{Cause, Verdict, signal_name},
 };
 use crate::store::{Class, What};
 
@@ -183,8 +184,10 @@ impl Engine {
         self.pending.push_back(event);
         let mut actions: Vec<Action> = Vec::new();
         while let Some(event) = self.pending.pop_front() {
+            self.enter(&event);
             let now = self.now();
             self.coordinator.step(now, event, &mut actions);
+            self.announce(&mut actions);
             for action in actions.drain(..) {
                 self.carry_out(action);
             }
@@ -209,8 +212,8 @@ impl Engine {
             HURRYING => (Shutdown::Release, "giving machines back without waiting for tests; again to leave"),
             LAST_SIGNAL.. | 0 => (Shutdown::Leave, "leaving; `atex-host gc` finds what is still held"),
         };
-        self.warn(format!("{}: {what}", signals::name(signal)));
-        self.feed(Event::Stop { level, signal });
+        self.warn(format!("{}: {what}", signal_name(signal).unwrap_or("a signal")));
+        self.feed(Event::Stop { level, cause: Cause::Signal { signal } });
         if self.is_hurrying() {
             self.hurry_hand_backs();
         }
@@ -277,7 +280,8 @@ impl Engine {
         self.signals += 1;
         let names: Vec<_> = self.reporters.iter().map(|(name, _)| format!("`{name}`")).collect();
         let what = if self.is_hurrying() { "they have a moment left" } else { "again to hurry" };
-        tracing::warn!("{}: waiting for reporters {}; {what}", signals::name(signal), names.join(", "));
+        let signal = signal_name(signal).unwrap_or("a signal");
+        tracing::warn!("{signal}: waiting for reporters {}; {what}", names.join(", "));
     }
 
     /// Those whose time is up.

@@ -294,7 +294,8 @@ impl Session {
     /// Beats if it is time, and sleeps until something happens or `until`.
     pub(crate) fn rest(&mut self, until: Option<Instant>) -> Result<()> {
         let now = Instant::now();
-        if now >= self.next_beat {
+        // A little early, if something else has woken us: then the two need no wake-up each.
+        if now + self.silence / 16 >= self.next_beat {
             self.beat(now);
         }
         let mut wake = self.next_beat;

@@ -53,6 +53,7 @@ pub fn site(tree: &Path) -> Site {
         slots: 1,
         limits: Limits { grace: Duration::from_millis(300), ..Limits::default() },
         may_reboot: true,
+        may_reset: false,
     }
 }
 

@@ -1,5 +1,6 @@
 //! The commands of `cargo xtask`.
 
+mod bench;
 mod campaign;
 mod demo;
 mod fmf_fuzz;
@@ -37,6 +38,8 @@ enum Command {
     },
     /// Run the project's own FMF tree (the one at the root) with atex-host over local machines
     SelfTest,
+    /// What a test costs, beside atex; or, with --waiting N, what so many machines cost that wait
+    Bench(bench::Options),
     /// Random FMF trees: compare what atex-host reads in them with what python fmf does ($FMF_PYTHON, else one is installed)
     FmfFuzz {
         /// What the trees depend on
@@ -64,6 +67,7 @@ pub fn run(xtask: Xtask) -> Result<()> {
     match xtask.command {
         Command::Demo { run_dir } => demo::demo(run_dir.as_deref()),
         Command::Test { all } => test::test(all),
+        Command::Bench(options) => bench::bench(&options),
         Command::SelfTest => selftest::selftest(),
         Command::FmfFuzz { seed, count, release } => fmf_fuzz::fmf_fuzz(seed, count, release),
         Command::Campaign(wanted) => campaign::campaign(&wanted),

@@ -87,10 +87,12 @@ impl Line {
         let mut session = line.session.clone();
         line.finish("exchange keys", interrupt, |_| session.handshake()).map_err(unreachable)?;
         trust.check(&line.session, end)?;
-        line.keep_alive_every(dead_after / 3);
+        line.keep_alive_every(dead_after / 2);
         Ok(line)
     }
 
+    /// Half of the patience is as often as the drivers' heart-beat, so that a machine whose test just runs wakes us up for both
+    /// at once. The answer has as long to come.
     fn keep_alive_every(&mut self, interval: Duration) {
         let seconds = u32::try_from(interval.max(SHORTEST).as_secs()).unwrap_or(u32::MAX);
         self.session.set_keepalive(true, seconds);
@@ -199,7 +201,7 @@ impl Line {
     fn heard(&mut self, now: Instant) {
         self.quiet_since = now;
         if self.hurry.take().is_some() {
-            self.keep_alive_every(self.dead_after / 3);
+            self.keep_alive_every(self.dead_after / 2);
         }
     }
 
