@@ -41,11 +41,11 @@ pub(super) fn resume(
     progress.reopen_stopped();
     terminal.log_to(&directory.log()).map_err(Error::State)?;
     let ledger_path = state.ledger(&run_file.run).map_err(Error::State)?;
-    gc::free_run(&ledger_path, wanted.libraries.clone(), &state, around, terminal)?;
-
     let mut plan = config::plan_again(&run_file.origin, around)?;
-    plan.libraries.files.splice(0..0, wanted.libraries.files.iter().cloned());
     terminal.mask(&plan.secrets);
+    gc::free_run(&ledger_path, wanted.libraries.clone(), &state, around, &plan.secrets, terminal)?;
+
+    plan.libraries.files.splice(0..0, wanted.libraries.files.iter().cloned());
     let mut prepared = prepare(plan, &run_file.run, &state)?;
     check_unchanged(&prepared, &run_file, wanted.force)?;
     prepared.job.directory = directory.path().into();

@@ -85,6 +85,7 @@ impl Engine {
                 self.on_setup_failed(number, &format!("it cannot be reached: {reason}"));
             }
             Link::HandingBack(_) => {
+                machine.spoilt = true;
                 tracing::warn!(
                     "machine {number} ({}): lost while it was handed back: {reason}",
                     machine.id()
@@ -104,6 +105,7 @@ impl Engine {
         let Some(machine) = self.machines.get_mut(&number) else { return };
         let id = machine.id().to_owned();
         let expected = matches!(machine.worker, Link::HandingBack(_));
+        machine.spoilt |= !problems.is_empty();
         if expected {
             machine.worker = Link::None;
         }
