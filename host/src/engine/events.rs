@@ -14,7 +14,7 @@ use super::{
     Engine,
     calls::Failure,
     input::Returned,
-    machines::{Link, misfit},
+    machines::{Link, doubt, misfit},
     unix_ms,
 };
 
@@ -63,8 +63,14 @@ impl Engine {
             self.on_setup_failed(number, &format!("it does not fit its platform: {misfit}"));
             return;
         }
+        let platform = &self.job.platforms[usize::from(machine.platform)];
+        let doubt = doubt(&platform.context, require, &facts)
+            .map(|doubt| format!("machine {number} ({}): {doubt}; `require` would make sure", machine.id()));
         if let Link::Up(worker) = &machine.worker {
             worker.send(Order::Setup(site));
+        }
+        if let Some(doubt) = doubt {
+            self.warn(doubt);
         }
         self.feed(Event::Identified { lease: number, facts });
     }

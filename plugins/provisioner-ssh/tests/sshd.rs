@@ -7,10 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
-use atex_plugin_api::{
-    Capabilities, Error, ErrorKind, Host, Lease, Plugin, Provisioner, Transport, read_config,
-};
-use atex_plugin_process::testing::{conforms, fake_at, fake_for_spoilt, have, passes_the_kit, skip_if};
+use atex_plugin_api::{Error, ErrorKind, Host, Lease, Plugin, Provisioner, Transport, read_config};
+use atex_plugin_process::testing::{conforms, fake_at, fake_for_spoilt, have, skip_if};
 use atex_provisioner_ssh::Ssh;
 use serde_json::{Value, json};
 
@@ -146,14 +144,6 @@ fn it_conforms() {
     assert_eq!(resets, "reset\n".repeat(2), "once for each time it was lent");
     assert_eq!(lab.left(0), ["resets"]);
     assert_eq!(pool.capacity(&host).unwrap(), Some(1));
-}
-
-#[test]
-fn it_passes_the_kit() {
-    let Some(lab) = Lab::new(109, 2) else { return };
-    let without_power = Capabilities::LIST.and(Capabilities::RENEW).and(Capabilities::ALIVE);
-    passes_the_kit::<Ssh>(&lab.config(&json!({})).to_string(), without_power, lab.directory.path(), 2);
-    assert!((0..2).all(|machine| lab.left(machine).is_empty()));
 }
 
 #[test]
