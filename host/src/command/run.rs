@@ -134,7 +134,7 @@ pub(super) fn style(terminal: &Terminal) -> Style {
 }
 
 /// `20261122-194501-1a2b3c`: UTC and something that makes it unique.
-fn run_id() -> String {
+pub(super) fn run_id() -> String {
     let now = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string();
     let unique = Uuid::now_v7().simple().to_string();
     format!("{now}-{}", &unique[unique.len() - 6..])
