@@ -4,4 +4,5 @@ pub mod build;
 pub mod campaign;
 pub mod e2e;
 pub mod expect;
+pub mod watch;
 pub mod xtask;
