@@ -22,10 +22,9 @@ use std::time::Duration;
 use atex_host::executor::spec::{Ended, Limits, MachineSpec, Order, Report, RunReport, Site, TestSpec};
 use atex_plugin_api::model::{LocalTransport, Transport};
 use common::alone::{Alone, Switch, alone, run_all};
-use common::cases::tree;
 use common::fixtures::{PORT, Setting, Sshd};
 use common::proxy::{Badness, Proxy};
-use common::{Machine, artifact, eventually, holds, site, spec, test};
+use common::{Machine, artifact, eventually, holds, site, spec, test, tree};
 
 #[test]
 fn every_fault() {
