@@ -231,9 +231,8 @@ fn bulk(it: &mut Alone, spec: MachineSpec, bytes: usize) {
     fs::write(tree.path().join("large"), vec![7; bytes]).unwrap();
     it.strike();
     let mut machine = up(spec, site(tree.path()));
-    let run = machine.run(test(&format!(
-        "[[ $(wc -c <large) == {bytes} ]]; head -c {bytes} /dev/zero | tr '\\0' x"
-    )));
+    let run = machine
+        .run(test(&format!("[[ $(wc -c <large) == {bytes} ]]; head -c {bytes} /dev/zero | tr '\\0' x")));
     it.known("pass");
     assert_eq!(run.status, "pass", "{run:?}");
     assert_eq!(artifact(&run, "files/output.txt").len(), bytes);

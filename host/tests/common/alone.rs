@@ -55,8 +55,12 @@ fn names() -> Vec<String> {
             && (!name.starts_with("large_") || set("ATEX_TEST_LARGE"))
     };
     let text = String::from_utf8(list.stdout).unwrap();
-    let names: Vec<_> =
-        text.lines().filter_map(|line| line.strip_suffix(": test")).filter(wanted).map(str::to_owned).collect();
+    let names: Vec<_> = text
+        .lines()
+        .filter_map(|line| line.strip_suffix(": test"))
+        .filter(wanted)
+        .map(str::to_owned)
+        .collect();
     assert!(!names.is_empty(), "no test is called so");
     names
 }
@@ -72,7 +76,8 @@ fn run_one(name: &str) -> Result<(), String> {
         .stdin(Stdio::null())
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     if output.status.success() && said.contains("1 passed") {
         print!("{said}");
         return Ok(());
@@ -91,7 +96,10 @@ pub struct Alone {
 
 /// The body of a test that [`run_all`] runs.
 pub fn alone(fault: &str, body: impl FnOnce(&mut Alone)) {
-    assert!(std::env::var_os(MARK).is_some(), "to run this test: ATEX_TEST_ONLY=its-name, and the test that is not ignored");
+    assert!(
+        std::env::var_os(MARK).is_some(),
+        "to run this test: ATEX_TEST_ONLY=its-name, and the test that is not ignored"
+    );
     ip("link set lo up");
     let before = (descriptors(), temporary_files());
     let mut it = Alone { struck: None, verdict: String::new(), known: Duration::ZERO, gone: None };
@@ -141,7 +149,8 @@ impl Alone {
 /// What this process has open, but for the descriptor that it looks with.
 fn descriptors() -> Vec<String> {
     let all = fs::read_dir("/proc/self/fd").unwrap().filter_map(Result::ok);
-    let links = all.filter_map(|entry| fs::read_link(entry.path()).ok()).map(|link| link.display().to_string());
+    let links =
+        all.filter_map(|entry| fs::read_link(entry.path()).ok()).map(|link| link.display().to_string());
     let mut links: Vec<_> = links.filter(|link| !link.ends_with("/fd")).collect();
     links.sort();
     links

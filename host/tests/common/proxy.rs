@@ -83,7 +83,8 @@ fn carry(mut from: TcpStream, mut to: TcpStream, badness: Badness) {
         let (mut buffer, mut free) = ([0; 4096], Instant::now());
         while let Ok(n @ 1..) = from.read(&mut buffer) {
             if badness.rate > 0 {
-                free = free.max(Instant::now()) + Duration::from_secs(1) * u32::try_from(n).unwrap() / badness.rate;
+                free = free.max(Instant::now())
+                    + Duration::from_secs(1) * u32::try_from(n).unwrap() / badness.rate;
             }
             if sender.send((free.max(Instant::now()) + badness.delay, buffer[..n].to_vec())).is_err() {
                 break;

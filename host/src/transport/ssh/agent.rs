@@ -41,7 +41,8 @@ pub(super) fn log_in(
     let until = Instant::now() + PATIENCE;
     let result = std::thread::scope(|scope| {
         let walk = {
-            let (line, tried, path, over, outer) = (&mut *line, &mut *tried, relay.path(), &over, outer.clone());
+            let (line, tried, path, over, outer) =
+                (&mut *line, &mut *tried, relay.path(), &over, outer.clone());
             move || {
                 let result = walk(line, user, &path, tried);
                 over.store(true, Ordering::Release);

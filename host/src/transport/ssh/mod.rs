@@ -220,10 +220,9 @@ impl Command {
         // Only the call that began a packet can finish it. If there is none, one byte more does no harm: who stops in the
         // middle of a stream does not care for its end.
         if self.unfinished {
-            self.unfinished = self
-                .channel
-                .write(b"\n")
-                .is_err_and(|e| matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted));
+            self.unfinished = self.channel.write(b"\n").is_err_and(|e| {
+                matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted)
+            });
         }
         !is_pending(&self.channel.close())
     }
