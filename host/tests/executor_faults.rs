@@ -19,7 +19,7 @@ use std::process::Command;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use atex_host::executor::spec::{Ended, Limits, MachineSpec, Order, Report, RunReport, Site};
+use atex_host::executor::spec::{Ended, Limits, MachineSpec, Order, Report, RunReport, Site, TestSpec};
 use atex_plugin_api::model::{LocalTransport, Transport};
 use common::alone::{Alone, Switch, alone, run_all};
 use common::cases::tree;
@@ -225,14 +225,14 @@ fn reboot_unannounced() {
     });
 }
 
-/// Everything that a run does, under conditions that make it hard: 8 MB each way.
+/// Everything that a run does, under conditions that make it hard: so many bytes each way.
 fn bulk(it: &mut Alone, spec: MachineSpec, bytes: usize) {
     let tree = tree();
     fs::write(tree.path().join("large"), vec![7; bytes]).unwrap();
     it.strike();
     let mut machine = up(spec, site(tree.path()));
-    let run = machine
-        .run(test(&format!("[[ $(wc -c <large) == {bytes} ]]; head -c {bytes} /dev/zero | tr '\\0' x")));
+    let script = format!("[[ $(wc -c <large) == {bytes} ]]; head -c {bytes} /dev/zero | tr '\\0' x");
+    let run = machine.run(TestSpec { duration: Duration::from_hours(1), ..test(&script) });
     it.known("pass");
     assert_eq!(run.status, "pass", "{run:?}");
     assert_eq!(artifact(&run, "files/output.txt").len(), bytes);
@@ -262,9 +262,9 @@ fn frequent_new_keys() {
 #[test]
 #[ignore = "run alone by every_fault"]
 fn slow_frequent_new_keys() {
-    alone("RekeyLimit 256K: 64 MB up, 64 MB down", |it| {
+    alone("RekeyLimit 256K: 24 MB up, 24 MB down", |it| {
         let sshd = sshd(&["RekeyLimit 256K"]);
-        bulk(it, machine_spec(&sshd), 64_000_000);
+        bulk(it, machine_spec(&sshd), 24_000_000);
         it.gone(&sshd);
     });
 }
@@ -281,7 +281,7 @@ fn proxy_to(sshd: &Sshd, badness: Badness) -> Proxy {
 
 #[test]
 #[ignore = "run alone by every_fault"]
-fn slow_link() {
+fn link_slow() {
     alone("link of 256 KiB/s, 50 ms each way: 500 kB up, 500 kB down", |it| {
         let sshd = sshd(&[]);
         let badness = Badness { delay: Duration::from_millis(50), rate: 256 << 10, not_ready: 0 };
@@ -293,7 +293,7 @@ fn slow_link() {
 
 #[test]
 #[ignore = "run alone by every_fault"]
-fn far_link() {
+fn link_far() {
     alone("100 ms each way: 100 kB up, 100 kB down", |it| {
         let sshd = sshd(&["MaxSessions 1"]);
         let proxy = proxy_to(&sshd, Badness { delay: Duration::from_millis(100), ..Badness::default() });

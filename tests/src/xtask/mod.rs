@@ -3,6 +3,7 @@
 mod bench;
 mod campaign;
 mod demo;
+mod faults;
 mod fmf_fuzz;
 mod install;
 mod packages;
@@ -38,6 +39,12 @@ enum Command {
     },
     /// Run the project's own FMF tree (the one at the root) with atex-host over local machines
     SelfTest,
+    /// Break links, machines, servers and disks under running tests, and print how long it took until the host knew
+    Faults {
+        /// Silence in seconds after which a connection is dead, from 10 to 60
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u8).range(10..=60))]
+        keepalive: u8,
+    },
     /// What a test costs, beside atex; or, with --waiting N, what so many machines cost that wait
     Bench(bench::Options),
     /// Random FMF trees: compare what atex-host reads in them with what python fmf does ($FMF_PYTHON, else one is installed)
@@ -69,6 +76,7 @@ pub fn run(xtask: Xtask) -> Result<()> {
         Command::Test { all } => test::test(all),
         Command::Bench(options) => bench::bench(&options),
         Command::SelfTest => selftest::selftest(),
+        Command::Faults { keepalive } => faults::faults(keepalive),
         Command::FmfFuzz { seed, count, release } => fmf_fuzz::fmf_fuzz(seed, count, release),
         Command::Campaign(wanted) => campaign::campaign(&wanted),
         Command::Install { prefix } => install::install(&prefix),

@@ -7,6 +7,7 @@
 //! - A packet that could only be sent in part belongs to the call that began it; others are put off until it is out. So what
 //!   was begun is gone on with ([`Ssh::settle`]), also for a command that nobody wants any more.
 //! - Closing a channel waits for the other side's goodbye, which a dead one never says: that is left to [`Ssh::settle`] too.
+//!   The end of a command is such a packet, too.
 //! - An exit status of 0 cannot be told from "not yet" before the channel is closed.
 //! - Keepalives are sent only when asked for. They want an answer here, since any byte from the peer is a sign of life.
 
@@ -47,6 +48,8 @@ pub struct Ssh {
 struct Command {
     channel: Channel,
     eof_told: [bool; 2],
+    /// Its end was a reason not to sleep, once.
+    end_told: bool,
     /// The last piece of input may be on its way in part.
     unfinished: bool,
     /// There is to be no more input.
@@ -104,8 +107,16 @@ impl Ssh {
     }
 
     /// Something has been read from the socket that nobody has asked for since.
-    fn has_news(&self) -> bool {
-        self.commands.values().any(|command| {
+    fn has_news(&mut self) -> bool {
+        // First what may read on behalf of the others.
+        let mut over = false;
+        for command in self.commands.values_mut().filter(|command| !command.end_told) {
+            if command.channel.eof() && !is_pending(&command.channel.wait_close()) {
+                command.end_told = true;
+                over = true;
+            }
+        }
+        over || self.commands.values().any(|command| {
             command.channel.read_window().available > 0
                 || (command.eof_told != [true, true] && command.channel.eof())
         })
@@ -123,7 +134,8 @@ impl Transport for Ssh {
             session.channel_session()
         })?;
         let begun = self.line.finish("run a command", interrupt, |_| channel.exec(&command));
-        let mut command = Command { channel, eof_told: [false; 2], unfinished: false, eof_due: false };
+        let mut command =
+            Command { channel, eof_told: [false; 2], end_told: false, unfinished: false, eof_due: false };
         if let Err(e) = begun {
             if !command.leave() {
                 self.leaving.push(command);
