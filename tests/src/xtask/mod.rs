@@ -33,6 +33,9 @@ enum Command {
         /// Also what is slow: the project testing itself, packaging, random crashes
         #[arg(long)]
         all: bool,
+        /// Also what starts virtual machines: libvirt and qemu are installed where that can be done, a kernel is fetched
+        #[arg(long)]
+        machines: bool,
     },
     /// Run the project's own FMF tree (the one at the root) with atex-host over local machines
     SelfTest,
@@ -60,7 +63,7 @@ enum Command {
 pub fn run(xtask: Xtask) -> Result<()> {
     match xtask.command {
         Command::Demo { run_dir } => demo::demo(run_dir.as_deref()),
-        Command::Test { all } => test::test(all),
+        Command::Test { all, machines } => test::test(all, machines),
         Command::SelfTest => selftest::selftest(),
         Command::FmfFuzz { seed, count, release } => fmf_fuzz::fmf_fuzz(seed, count, release),
         Command::Install { prefix } => install::install(&prefix),
