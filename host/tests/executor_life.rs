@@ -125,13 +125,12 @@ fn phases_have_a_time_limit_and_an_end_of_patience() {
     assert!(machine.hand_back().is_empty());
 
     let machine = Machine::connect(spec(local()));
-    let slow = Site { prepare: vec![shell("slow", "sleep 1000.5")], ..site(tree.path()) };
+    let slow = Site { prepare: vec![shell("slow", "sleep 100000.5")], ..site(tree.path()) };
     machine.send(Order::Setup(std::sync::Arc::new(slow)));
-    eventually("the phase runs", || processes("sleep\u{0}1000.5") == 1);
-    let asked = Instant::now();
+    eventually("the phase runs", || processes("sleep\u{0}100000.5") == 1);
+    // Does not wait for the phase, or this would never return.
     machine.hand_back();
-    assert!(asked.elapsed() < Duration::from_secs(2), "handing back does not wait for a phase");
-    assert_eq!(processes("sleep\u{0}1000.5"), 0);
+    assert_eq!(processes("sleep\u{0}100000.5"), 0);
 }
 
 #[test]
@@ -148,22 +147,21 @@ fn packages_that_cannot_be_had_fail_the_test_only() {
     );
     let mut has = test("echo fine");
     has.packages = Packages { required: vec!["bash".into()], ..Packages::default() };
-    assert_eq!(machine.run(has).status, "pass");
+    let run = machine.run(has);
+    assert_eq!(run.status, "pass", "{run:?}");
     machine.hand_back();
 }
 
 #[test]
-fn cancelling_takes_less_than_two_seconds() {
+fn cancelling_does_not_wait_for_the_test() {
     let tree = tree();
     let mut machine = Machine::up(local(), site(tree.path()));
-    for script in ["sleep 100", "trap '' TERM HUP INT; while :; do sleep 100; done"] {
+    for script in ["sleep infinity", "trap '' TERM HUP INT; while :; do sleep infinity; done"] {
         let (execution, _) = machine.start(test(script), 0);
         assert!(matches!(machine.report(), Report::Started { execution: e } if e == execution));
-        let asked = Instant::now();
         machine.send(Order::Cancel { execution });
         let run = machine.finished();
         assert_eq!((run.ended, run.status.as_str()), (Ended::Cancelled, "infra"));
-        assert!(asked.elapsed() < Duration::from_secs(2), "{script}: {:?}", asked.elapsed());
     }
     assert_eq!(machine.run(test("true")).status, "pass", "the machine is still good");
     machine.hand_back();
@@ -410,4 +408,18 @@ fn stale_directories_of_dead_sessions_are_removed() {
     let mut left: Vec<_> = entries(&work).iter().map(|path| path.file_name().unwrap().to_owned()).collect();
     left.sort();
     assert_eq!(left, ["atex-abcdefghij", "atex-other"]);
+}
+
+#[test]
+fn the_log_up_to_a_disconnect_is_complete() {
+    let tree = tree();
+    let mut machine = Machine::up(local(), site(tree.path()));
+    // Written at once, and more than the host reads at a time: the control channel overtakes it.
+    let run = machine.run(test(
+        "(( TMT_REBOOT_COUNT )) && exit 0; log=$(seq 10000)\necho \"$log\"; echo disconnect >&$ATEX_TEST_CONTROL\n\
+         while echo noop >&$ATEX_TEST_CONTROL; do read -t 0.02 <> <(:) || :; done",
+    ));
+    let log = (1..=10_000).map(|number| number.to_string()).collect::<Vec<_>>().join("\n") + "\n";
+    assert!(artifact(&run, "files/output.txt") == log, "the log is not complete: {run:?}");
+    machine.hand_back();
 }

@@ -15,6 +15,7 @@ mod run;
 mod select;
 mod simulate;
 mod terminal;
+mod usage;
 mod workload;
 
 use std::io::{self, Write};

@@ -34,6 +34,10 @@ pub(super) struct Machine {
     pub(super) setup: u32,
     pub(super) facts: Facts,
     pub(super) spoilt: bool,
+    /// `reserve` has come back: nothing can come of this lease any more but by itself.
+    pub(super) answered: bool,
+    /// It reboots.
+    pub(super) away: bool,
 }
 
 /// The way to a machine.
@@ -60,6 +64,8 @@ impl Machine {
             setup: 0,
             facts: Facts::new(),
             spoilt: false,
+            answered: false,
+            away: false,
         }
     }
 

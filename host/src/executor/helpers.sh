@@ -98,23 +98,29 @@ submit_file() {
 
 # The host is told first and lets go of the channel; then the machine may go away.
 reboot_machine() {
-  local command='' seconds=600 tries
+  local command='' seconds=600 word=disconnect hard='' tries
   while (( $# )); do
     case $1 in
       -c|--command) command=${2-}; shift ;;
       -t|--timeout) seconds=${2-}; shift ;;
       -s|--soft) command='systemctl soft-reboot' ;;
+      --hard) hard=1 ;;
       -e|--efi) ;;
-      *) fail "unknown option $1 (known: -c COMMAND, -t SECONDS, -s)" 2 ;;
+      *) fail "unknown option $1 (known: -c COMMAND, -t SECONDS, -s, --hard)" 2 ;;
     esac
     (( $# )) && shift
   done
   [[ $seconds =~ ^[0-9]+$ ]] || fail "not a number of seconds: $seconds" 2
-  if [[ ! $command ]]; then
-    [[ ${ATEX_MAY_REBOOT-1} == 1 ]] || fail 'this machine cannot reboot by itself; give a command with -c'
-    command='reboot || shutdown -r now || systemctl reboot'
+  if [[ $hard ]]; then
+    [[ ${ATEX_MAY_RESET-0} == 1 ]] || fail 'the provisioner of this machine cannot reset it'
+  elif [[ ! $command && ${ATEX_MAY_REBOOT-1} != 1 ]]; then
+    [[ ${ATEX_MAY_RESET-0} == 1 ]] || fail 'this machine cannot reboot by itself; give a command with -c'
+    hard=1
   fi
-  ( lock; echo disconnect >&"$fd" ) || fail 'the control channel is closed'
+  # The hard way it is the host that sees to it.
+  if [[ $hard ]]; then word=reset command=:; fi
+  [[ $command ]] || command='reboot || shutdown -r now || systemctl reboot'
+  ( lock; echo "$word" >&"$fd" ) || fail 'the control channel is closed'
   for tries in {1..300}; do
     echo noop >&"$fd" 2>/dev/null || break
     read -r -t 0.1 <> <(:) || sleep 0.1

@@ -82,6 +82,10 @@ pub(crate) struct Job {
     leaving: bool,
     started_ms: u64,
     told_start: bool,
+    /// What was last told of the time by which it ends.
+    told_deadline: Option<Instant>,
+    /// The machine is to be reset by its provisioner, for `restart-with-reboot`.
+    resets: bool,
     /// Set by the worker when the command has ended.
     pub(crate) over: Option<End>,
 }
@@ -115,6 +119,7 @@ impl Job {
             order,
             site,
             intake,
+            told_deadline: clock.deadline(),
             clock,
             stage,
             packages,
@@ -129,6 +134,7 @@ impl Job {
             leaving: false,
             started_ms: unix_ms(),
             told_start: false,
+            resets: false,
             over: None,
         })
     }
@@ -283,7 +289,7 @@ impl Job {
 
     /// The machine is back.
     pub(crate) fn come_back(&mut self, session: &mut Session) -> Result<()> {
-        self.leaving = false;
+        (self.leaving, self.resets) = (false, false);
         self.over = None;
         self.stage = Stage::Test;
         self.counts.reboots += 1;
@@ -296,6 +302,11 @@ impl Job {
         if self.stage == Stage::Test && !self.told_start {
             self.told_start = true;
             report(Report::Started { execution: self.order.execution });
+        }
+        let until = self.clock.deadline().filter(|_| self.stage == Stage::Test && !self.leaving);
+        if differ(self.told_deadline, until) {
+            self.told_deadline = until;
+            report(Report::Deadline { execution: self.order.execution, until });
         }
         self.intake.tell(report);
     }
@@ -394,13 +405,22 @@ impl Job {
             self.counts.restarts += 1;
             return Next::Goes;
         }
-        if !self.site.may_reboot {
-            let why = "`restart-with-reboot`: this machine cannot be rebooted from inside";
-            self.end_as(Ended::Host(why.into()));
-            return Next::Over;
+        if self.site.may_reboot {
+            self.stage = Stage::Reboot;
+            return Next::Goes;
         }
-        self.stage = Stage::Reboot;
-        Next::Goes
+        if self.site.may_reset {
+            self.resets = true;
+            return Next::Leaves;
+        }
+        let why = "`restart-with-reboot`: this machine cannot be rebooted from inside, nor reset by its provisioner";
+        self.end_as(Ended::Host(why.into()));
+        Next::Over
+    }
+
+    /// The provisioner has to reset the machine.
+    pub(crate) fn wants_reset(&self) -> bool {
+        self.resets || self.leaving && self.intake.wants_reset()
     }
 
     /// The machine must have another boot id when it comes back.
@@ -442,6 +462,14 @@ impl Sink for Job {
             Stage::Test => self.intake.log(data),
             Stage::Data => {}
         }
+    }
+}
+
+/// Whether two deadlines differ by more than what it takes to start a test.
+fn differ(told: Option<Instant>, now: Option<Instant>) -> bool {
+    match (told, now) {
+        (Some(one), Some(other)) => one.max(other) - one.min(other) > Duration::from_secs(1),
+        (one, other) => one.is_some() != other.is_some(),
     }
 }
 

@@ -35,7 +35,8 @@ pub(super) fn test(all: bool, machines: bool) -> Result<()> {
         env.push(("ATEX_TEST_KERNEL", &*kernel));
     }
     if in_path("cargo-nextest") {
-        step(&["nextest", "run", "--workspace", "--no-fail-fast", "--status-level=slow"], &env)?;
+        let shown = ["--status-level=slow", "--final-status-level=flaky"];
+        step(&[&["nextest", "run", "--workspace", "--no-fail-fast"][..], &shown].concat(), &env)?;
     } else {
         step(&["test", "--workspace", "--quiet", "--no-fail-fast", "--lib", "--bins", "--tests"], &env)?;
     }

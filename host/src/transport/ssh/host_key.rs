@@ -67,6 +67,8 @@ impl Trust {
     fn read(&mut self, path: &Path, host: &str, port: u16) -> Result<()> {
         match fs::metadata(path) {
             Err(_) => return Ok(()),
+            // Opening a pipe would block.
+            Ok(metadata) if !metadata.is_file() => return Ok(()),
             Ok(metadata) if metadata.len() > MAX_FILE => {
                 return Err(Error::Refused(format!("{} is too large for known hosts", path.display())));
             }
