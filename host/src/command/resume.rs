@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     cli,
-    config::{self, ExitStatus, Secrets, Surroundings},
+    config::{self, ExitStatus, Surroundings},
     core::{
         config::Past,
         event::{ChainId, Event, Ms, Note},
