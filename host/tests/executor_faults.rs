@@ -375,9 +375,10 @@ fn machine_disk_full() {
         let run = machine.run(test("head -c 5000000 /dev/zero >fill"));
         it.known("fail, the test's own");
         assert_eq!((run.ended, run.status.as_str()), (Ended::Exited(1), "fail"));
-        // Nothing could be written for these, which need nothing of it.
+        // Its metadata could not be written, which its log may say; the test needs nothing of it.
         let run = machine.run(test("echo goes on; [[ $(stat -c %s fill) -gt 1000000 ]]"));
-        assert_eq!((run.status.as_str(), artifact(&run, "files/output.txt").as_str()), ("pass", "goes on\n"));
+        assert_eq!(run.status, "pass", "{run:?}");
+        assert!(artifact(&run, "files/output.txt").ends_with("goes on\n"));
         assert_eq!(machine.run(test("rm fill; echo x >new")).status, "pass");
         assert!(machine.hand_back().is_empty());
         it.gone(&sshd);
