@@ -3,4 +3,5 @@
 pub mod build;
 pub mod campaign;
 pub mod e2e;
+pub mod watch;
 pub mod xtask;

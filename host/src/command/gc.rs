@@ -6,6 +6,7 @@
 //! for stays open until the provisioner's settle time is over.
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     io::{self, Write as _},
     path::{Path, PathBuf},
@@ -13,13 +14,13 @@ use std::{
     time::Duration,
 };
 
-use atex_plugin_api::{Capabilities, Held, describe::Kind};
+use atex_plugin_api::{Capabilities, Held, describe::Kind, host_side::Cancel};
 
 use crate::{
     cli::{self, Format},
     config::{ExitStatus, PluginUse, Secrets, Surroundings},
     engine::unix_ms,
-    plugin::{Call, Provisioner, Registry},
+    plugin::{Call, CallError, Provisioner, Registry},
     store::{Claim, Entry, Ledger, LedgerError, RunDir, Standing, StateDir, Todo},
     text::printable,
 };
@@ -39,6 +40,7 @@ pub(super) fn gc(gc: &cli::Gc, around: &Surroundings, terminal: &Terminal) -> Re
         json: terminal.output().format == Format::Json,
         held: 0,
         freed: 0,
+        patience: Patience::new(),
     };
     for ledger in ledgers(gc, &state)? {
         collector.ledger(&ledger)?;
@@ -47,24 +49,26 @@ pub(super) fn gc(gc: &cli::Gc, around: &Surroundings, terminal: &Terminal) -> Re
         collector.owner(plan)?;
     }
     collector.summary()?;
-    Ok(if collector.held > 0 { ExitStatus::MachineHeld } else { ExitStatus::Passed })
+    Ok(collector.status())
 }
 
-/// Frees what one dead run holds, before it is resumed.
+/// Frees what one dead run holds, before it is resumed. The status says whether something may still be held.
 pub(super) fn free_run(
     ledger: &Path,
     libraries: crate::config::Libraries,
     state: &StateDir,
     around: &Surroundings,
     terminal: &Terminal,
-) -> Result<(), Error> {
+) -> Result<ExitStatus, Error> {
     if !ledger.exists() {
-        return Ok(());
+        return Ok(ExitStatus::Passed);
     }
     let gc = cli::Gc { runs: Vec::new(), plan: None, libraries, force: false };
     let json = terminal.output().format == Format::Json;
-    let mut collector = Collector { around, state, gc: &gc, json, held: 0, freed: 0 };
-    collector.ledger(ledger)
+    let mut collector =
+        Collector { around, state, gc: &gc, json, held: 0, freed: 0, patience: Patience::new() };
+    collector.ledger(ledger)?;
+    Ok(collector.status())
 }
 
 fn ledgers(gc: &cli::Gc, state: &StateDir) -> Result<Vec<PathBuf>, Error> {
@@ -83,6 +87,7 @@ struct Collector<'a> {
     /// Leases that may still hold something.
     held: u64,
     freed: u64,
+    patience: Patience,
 }
 
 /// What became of a lease.
@@ -95,7 +100,55 @@ enum Found {
     Held(String),
 }
 
+/// How often a provider that cannot do something just now is asked again, over all.
+struct Patience(Cell<u32>);
+
+/// Why something could not be done, and whether it may be done a little later.
+struct Refused {
+    why: String,
+    again: bool,
+}
+
+impl From<CallError> for Refused {
+    fn from(error: CallError) -> Self {
+        Self { why: error.to_string(), again: error.error.is_retryable() }
+    }
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self { why: error.to_string(), again: false }
+    }
+}
+
+impl Patience {
+    const PAUSES: u32 = 6;
+    const PAUSE: Duration = Duration::from_millis(500);
+
+    fn new() -> Self {
+        Self(Cell::new(Self::PAUSES))
+    }
+
+    /// Does something, again and again while patience lasts and it may help.
+    fn with<T>(&self, act: impl Fn() -> Result<T, Refused>) -> Result<T, String> {
+        loop {
+            match act() {
+                Ok(done) => return Ok(done),
+                Err(Refused { again: true, .. }) if self.0.get() > 0 => {
+                    self.0.set(self.0.get() - 1);
+                    Cancel::after(Self::PAUSE).wait(Self::PAUSE);
+                }
+                Err(Refused { why, .. }) => return Err(why),
+            }
+        }
+    }
+}
+
 impl Collector<'_> {
+    fn status(&self) -> ExitStatus {
+        if self.held > 0 { ExitStatus::MachineHeld } else { ExitStatus::Passed }
+    }
+
     fn ledger(&mut self, path: &Path) -> Result<(), Error> {
         let mut ledger = match Ledger::open(path) {
             Ok(ledger) => ledger,
@@ -128,12 +181,12 @@ impl Collector<'_> {
         let listed = opened
             .as_ref()
             .map_err(ToString::to_string)
-            .and_then(|provisioner| list(provisioner, &claim.owner));
+            .and_then(|provisioner| self.patience.with(|| list(provisioner, &claim.owner)));
         for standing in leases {
             let lease = standing.claim.lease.clone();
             let found = match (&opened, &listed) {
                 (Err(error), _) => Found::Held(error.to_string()),
-                (Ok(provisioner), listed) => free(provisioner, standing, listed),
+                (Ok(provisioner), listed) => self.free(provisioner, standing, listed),
             };
             let (word, why) = match found {
                 Found::Gone => {
@@ -192,7 +245,7 @@ impl Collector<'_> {
         let registry = open::registry(&plan.libraries, plan.allow.strict, self.state)?;
         for pool in &plan.pools {
             let provisioner = open::provisioner(&registry, &pool.provisioner)?;
-            let held = match list(&provisioner, &plan.owner) {
+            let held = match self.patience.with(|| list(&provisioner, &plan.owner)) {
                 Ok(held) => held,
                 Err(why) => {
                     self.held += 1;
@@ -211,14 +264,14 @@ impl Collector<'_> {
                     )?;
                     continue;
                 }
-                match provisioner.release(&one.id, &Call::within(RELEASE_LIMIT)) {
+                match self.patience.with(|| release(&provisioner, &one.id)) {
                     Ok(()) => {
                         self.freed += 1;
                         self.say("released", &one.id, pool.name(), "")?;
                     }
                     Err(error) => {
                         self.held += 1;
-                        self.say("held", &one.id, pool.name(), &error.to_string())?;
+                        self.say("held", &one.id, pool.name(), &error)?;
                     }
                 }
             }
@@ -235,6 +288,25 @@ impl Collector<'_> {
             }
         }
         Ok(alive)
+    }
+
+    fn free(
+        &self,
+        provisioner: &Provisioner,
+        standing: &Standing,
+        listed: &Result<Vec<Held>, String>,
+    ) -> Found {
+        match standing.todo(listed.as_deref().ok(), unix_ms()) {
+            Todo::Release(machines) => machines
+                .iter()
+                .try_for_each(|machine| self.patience.with(|| release(provisioner, machine)))
+                .map_or_else(Found::Held, |()| Found::Freed),
+            Todo::Close => Found::Gone,
+            Todo::Wait { seconds } => Found::Held(format!(
+                "nothing is there yet, but its reservation was cut off; look again in {seconds} s"
+            )),
+            Todo::Unknown => Found::Held(listed.as_ref().err().cloned().unwrap_or_default()),
+        }
     }
 
     fn say(&self, what: &str, machine: &str, pool: &str, why: &str) -> Result<(), Error> {
@@ -272,37 +344,21 @@ fn same_file(one: &Path, other: &Path) -> bool {
     matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
 }
 
-fn list(provisioner: &Provisioner, owner: &str) -> Result<Vec<Held>, String> {
+fn list(provisioner: &Provisioner, owner: &str) -> Result<Vec<Held>, Refused> {
     if !provisioner.capabilities().has(Capabilities::LIST) {
-        return Err("its plugin cannot list what is held".to_owned());
+        return Err(Refused { why: "its plugin cannot list what is held".to_owned(), again: false });
     }
     let (asked, owner) = (provisioner.clone(), owner.to_owned());
     open::within(LIST_LIMIT, "the plugin's list".to_owned(), move || {
         asked.list(&owner, &Call::within(LIST_LIMIT))
-    })
-    .map_err(|error| error.to_string())?
-    .map_err(|error| error.to_string())
+    })?
+    .map_err(Refused::from)
 }
 
-fn free(provisioner: &Provisioner, standing: &Standing, listed: &Result<Vec<Held>, String>) -> Found {
-    match standing.todo(listed.as_deref().ok(), unix_ms()) {
-        Todo::Release(machines) => machines
-            .iter()
-            .try_for_each(|machine| release(provisioner, machine))
-            .map_or_else(Found::Held, |()| Found::Freed),
-        Todo::Close => Found::Gone,
-        Todo::Wait { seconds } => Found::Held(format!(
-            "nothing is there yet, but its reservation was cut off; look again in {seconds} s"
-        )),
-        Todo::Unknown => Found::Held(listed.as_ref().err().cloned().unwrap_or_default()),
-    }
-}
-
-fn release(provisioner: &Provisioner, machine: &str) -> Result<(), String> {
+fn release(provisioner: &Provisioner, machine: &str) -> Result<(), Refused> {
     let (asked, machine) = (provisioner.clone(), machine.to_owned());
     open::within(RELEASE_LIMIT, "the plugin's release".to_owned(), move || {
         asked.release(&machine, &Call::within(RELEASE_LIMIT))
-    })
-    .map_err(|error| error.to_string())?
-    .map_err(|error| error.to_string())
+    })?
+    .map_err(Refused::from)
 }

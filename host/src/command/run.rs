@@ -72,6 +72,7 @@ pub(super) fn go(
     terminal: &Terminal,
 ) -> Result<ExitStatus, Error> {
     let Begin { directory, run_file, ledger, first, resumed } = begin;
+    directory.set_complete(false).map_err(Error::State)?;
     let mut journal = directory.journal()?;
     let offset = journal.length();
     let session = Session { host: run_file.host.clone(), pid: process::id(), resumed };
@@ -108,6 +109,9 @@ pub(super) fn go(
     let tally = engine.run(first);
     if !keep_artifacts && let Err(error) = std::fs::remove_dir_all(directory.artifacts()) {
         tracing::warn!("cannot remove {}: {error}", directory.artifacts().display());
+    }
+    if let Err(error) = directory.set_complete(true) {
+        tracing::warn!("cannot note that the run is complete: {error}");
     }
     history::remember(state, &directory, &run_file);
     usage::tell();

@@ -227,22 +227,39 @@ impl Engine {
 
     /// Cleans the machine and disconnects first, where somebody is connected.
     fn release(&mut self, number: LeaseId, spoilt: bool) {
+        let hurrying = self.is_hurrying();
         let Some(machine) = self.machines.get_mut(&number) else { return };
         machine.spoilt |= spoilt;
         let disposable = machine.loan.as_ref().is_none_or(|loan| loan.disposable);
         machine.worker = match std::mem::replace(&mut machine.worker, Link::None) {
-            Link::Up(worker) if !(machine.spoilt && disposable || machine.away) => {
+            Link::Up(worker) if !(machine.spoilt && disposable || machine.away || hurrying) => {
                 worker.send(Order::HandBack);
                 Link::HandingBack(worker)
             }
             Link::Up(worker) | Link::Connecting(worker, _) | Link::HandingBack(worker) => {
-                // Nothing is cleaned where nobody gets to, on what is destroyed anyway, or where cleaning took too long.
+                // Nothing is cleaned where nobody gets to, on what is destroyed anyway, where cleaning took too long, or when
+                // people hurry: what a worker leaves behind it, the machine's side of it removes.
                 worker.send(Order::Abandon);
                 Link::None
             }
             Link::None => Link::None,
         };
         if !matches!(machine.worker, Link::HandingBack(_)) {
+            self.call_release(number);
+        }
+    }
+
+    /// Does not wait any more for scripts that are to run before machines are given back.
+    pub(super) fn hurry_hand_backs(&mut self) {
+        let mut waiting = Vec::new();
+        for (number, machine) in &mut self.machines {
+            if let Link::HandingBack(worker) = &machine.worker {
+                worker.send(Order::Abandon);
+                machine.worker = Link::None;
+                waiting.push(*number);
+            }
+        }
+        for number in waiting {
             self.call_release(number);
         }
     }

@@ -60,8 +60,8 @@ struct Office {
 struct Books {
     /// Mark by id, of what exists.
     machines: BTreeMap<String, String>,
-    /// What was deleted, and whoever asked for it was told so.
-    told_gone: BTreeSet<String>,
+    /// What was deleted, and the process that was told so.
+    told_gone: BTreeSet<(String, u32)>,
     made: u64,
     complaints: Vec<String>,
     log: File,
@@ -156,9 +156,13 @@ impl Provider for Cloud {
     fn emptied(&self) -> Result<Vec<String>> {
         let mut left: Vec<String> = self.held();
         for entry in fs::read_dir(&self.office.directory)? {
-            let name = entry?.file_name().to_string_lossy().into_owned();
-            if !["socket", "log"].contains(&name.as_str()) {
-                left.push(format!("directory {name}"));
+            let path = entry?.path();
+            if path.is_dir() {
+                // What a dying process wrote into a directory that was just removed is nothing that anybody holds.
+                remove(&path);
+            }
+            if path.is_dir() {
+                left.push(format!("directory {}", path.display()));
             }
         }
         Ok(left)
@@ -187,9 +191,12 @@ impl Office {
         let mut line = String::new();
         BufReader::new(&stream).read_line(&mut line)?;
         let request: Value = serde_json::from_str(&line)?;
+        let asking =
+            rustix::net::sockopt::socket_peercred(&stream)?.pid.as_raw_nonzero().get().unsigned_abs();
         let fate = self.fate();
         look_again(fate.before);
-        let answer = if fate.refused { json!({"refused": "come back later"}) } else { self.act(&request)? };
+        let answer =
+            if fate.refused { json!({"refused": "come back later"}) } else { self.act(&request, asking)? };
         self.log(&request, &answer, fate);
         look_again(fate.after);
         if !fate.answered {
@@ -197,7 +204,7 @@ impl Office {
         }
         writeln!(stream, "{answer}")?;
         if request["do"] == "delete" && !fate.refused {
-            self.books().told_gone.insert(word(&request, "id").to_owned());
+            self.books().told_gone.insert((word(&request, "id").to_owned(), asking));
         }
         Ok(())
     }
@@ -214,12 +221,12 @@ impl Office {
         Fate { before, after, refused, answered: !random.percent(2) }
     }
 
-    fn act(&self, request: &Value) -> Result<Value> {
+    fn act(&self, request: &Value, asking: u32) -> Result<Value> {
         let id = word(request, "id");
         Ok(match word(request, "do") {
             "create" => self.create(id, word(request, "mark"))?,
-            "delete" => self.delete(id, true),
-            "abandon" => self.delete(id, false),
+            "delete" => self.delete(id, Some(asking)),
+            "abandon" => self.delete(id, None),
             "list" => self.list(word(request, "owner")),
             other => json!({"refused": format!("what is {other}?")}),
         })
@@ -236,11 +243,11 @@ impl Office {
         Ok(json!({"directory": directory}))
     }
 
-    /// `by_id`: it was known to exist.
-    fn delete(&self, id: &str, by_id: bool) -> Value {
+    /// `asking`: the process that knew it to exist. After that has died, another one may well ask again.
+    fn delete(&self, id: &str, asking: Option<u32>) -> Value {
         let mut books = self.books();
         let existed = books.machines.remove(id).is_some();
-        if by_id && !existed && books.told_gone.contains(id) {
+        if !existed && asking.is_some_and(|asking| books.told_gone.contains(&(id.to_owned(), asking))) {
             books.complaints.push(format!("{id} was given back again although its end had been confirmed"));
         }
         drop(books);

@@ -33,10 +33,15 @@ enum Fault {
     Twice,
     /// It does nothing, and never answers.
     Never,
+    /// It does its work and answers when nobody counts on that any more.
+    Late,
 }
 
-const FAULTS: [Fault; 5] =
-    [Fault::FailsBefore, Fault::FailsAfter, Fault::AnswerLost, Fault::Twice, Fault::Never];
+const FAULTS: [Fault; 6] =
+    [Fault::FailsBefore, Fault::FailsAfter, Fault::AnswerLost, Fault::Twice, Fault::Never, Fault::Late];
+
+/// Longer than any call may take.
+const LATE: Ms = 400_000;
 
 impl Fault {
     /// Whether the call does its work.
@@ -111,6 +116,8 @@ struct Host<'a> {
     known: BTreeMap<LeaseId, bool>,
     running: BTreeMap<ExecutionId, LeaseId>,
     broken: BTreeSet<LeaseId>,
+    /// Reservations that cannot be aborted.
+    stubborn: BTreeSet<LeaseId>,
     expires: BTreeMap<LeaseId, Ms>,
     done: Option<u32>,
     /// What was on disk and at the provider when the host was last thought dead.
@@ -147,6 +154,7 @@ impl<'a> Host<'a> {
             known: BTreeMap::new(),
             running: BTreeMap::new(),
             broken: BTreeSet::new(),
+            stubborn: BTreeSet::new(),
             expires: BTreeMap::new(),
             done: None,
             seen: (0, 0, 0),
@@ -312,6 +320,7 @@ impl<'a> Host<'a> {
                     self.plan(after, Thing::Hear(bad));
                 }
             }
+            Some(Fault::Late) => self.plan(after + LATE, Thing::Hear(good.clone())),
             Some(Fault::AnswerLost | Fault::Never) => {}
         }
     }
@@ -357,12 +366,18 @@ impl<'a> Host<'a> {
 
     fn reserve(&mut self, lease: LeaseId, began: Ms) {
         let fault = self.call("reserve");
+        // One that is late cannot be aborted either.
+        let late = fault == Some(Fault::Late);
+        let work = if late { 10_000 + LATE } else { 10_000 };
+        if late {
+            self.stubborn.insert(lease);
+        }
         if Fault::works(fault) {
             self.remains.provider.version += 1;
             self.remains.provider.coming.insert(lease);
-            self.plan(10_000, Thing::Appear(lease));
+            self.plan(work, Thing::Appear(lease));
         }
-        let expires = Some(self.remains.now - began + 10_000 + LEASE);
+        let expires = Some(self.remains.now - began + work + LEASE);
         let certain = fault == Some(Fault::FailsBefore);
         let failed = Event::ReserveFailed { lease, refusal: Refusal::Failed, certain };
         self.answer(10_000, fault, &Event::Reserved { lease, expires }, Some(failed));
@@ -375,7 +390,7 @@ impl<'a> Host<'a> {
     fn abort(&mut self, lease: LeaseId) {
         let fault = self.call("abort");
         let pending = self.remains.provider.coming.contains(&lease);
-        if !pending || !Fault::works(fault) {
+        if !pending || !Fault::works(fault) || self.stubborn.contains(&lease) {
             return;
         }
         self.remains.provider.version += 1;
@@ -451,7 +466,9 @@ impl<'a> Host<'a> {
                 Some(Fault::FailsBefore | Fault::FailsAfter | Fault::AnswerLost | Fault::Never) => {
                     return self.plan(6_000, Thing::Break(lease));
                 }
-                Some(Fault::Twice) | None => self.plan(9_000, Thing::Hear(Event::Back { lease })),
+                Some(Fault::Twice | Fault::Late) | None => {
+                    self.plan(9_000, Thing::Hear(Event::Back { lease }))
+                }
             }
             real += 5_000;
         }

@@ -9,6 +9,8 @@
 //!
 //! Tests have dense numbers in the run; a chain serves a range of them, and its policies count from 0.
 
+mod check;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -18,18 +20,16 @@ use atex_plugin_api::policy::{self as api, Policy, RunInfo, TestInfo, View};
 
 use super::config::Shape;
 use super::event::{
-    Class, Command, FinishedRun, Judgement, KindInfo, Ms, NONE, Note, Prefer, Question, Queued, Rank, Ruling,
-    TestId, Wish,
+    Class, Command, FinishedRun, Judgement, KindInfo, Ms, NONE, Note, Question, Queued, Rank, Ruling, TestId,
+    Wish,
 };
+
+pub use check::{Fault, FaultKind};
 
 /// Tests per call of a policy.
 const BLOCK: usize = 1024;
 /// Wishes per call, beside one for each class that the policy was shown.
 const WISHES: usize = 64;
-/// Requests per call.
-const COMMANDS: usize = 100_000;
-/// Bytes of a reason that a policy gives.
-const REASON: usize = 1024;
 
 /// Where a chain reads about tests while it registers them.
 pub trait Catalogue {
@@ -37,52 +37,6 @@ pub trait Catalogue {
     fn info(&self, test: TestId) -> TestInfo<'_>;
     /// The value of a metadata key, `""` if absent.
     fn attr(&self, test: TestId, key: &str) -> Cow<'_, str>;
-}
-
-/// What a policy did wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum FaultKind {
-    /// Registration failed: the policy is left out of the run.
-    Register,
-    /// A call failed.
-    Call,
-    /// It ranked more or fewer tests than it was asked for.
-    RankCount,
-    /// It wished for too much at once.
-    TooManyWishes,
-    /// It asked for too much at once.
-    TooManyCommands,
-    /// It named a test that does not exist.
-    UnknownTest,
-    /// It wished to lower a single test.
-    LoweredTest,
-}
-
-impl FaultKind {
-    /// What is wrong, as part of a sentence.
-    pub fn text(self) -> &'static str {
-        match self {
-            Self::Register => "its registration failed: it is left out of this run",
-            Self::Call => "a call failed: the host's own order is used instead",
-            Self::RankCount => "rank: not one rank per test: the host's own order is used instead",
-            Self::TooManyWishes => "prefer: too many wishes: the rest is ignored",
-            Self::TooManyCommands => "too many requests in one call: the rest is ignored",
-            Self::UnknownTest => "it named a test that does not exist",
-            Self::LoweredTest => "prefer: one test can be lifted, not lowered; give it a class of its own",
-        }
-    }
-}
-
-/// A kind of fault of one policy.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    /// Position in the chain.
-    pub policy: u16,
-    pub kind: FaultKind,
-    /// How often.
-    pub count: u64,
-    /// The first message, if the policy gave one.
-    pub message: String,
 }
 
 /// The answer to a question for ranks.
@@ -411,241 +365,7 @@ impl Chain {
             None => false,
         }
     }
-
-    fn check_wishes(&mut self, level: u16, wishes: &[Prefer], most: usize, out: &mut Vec<Wish>) {
-        if wishes.len() > most {
-            self.fault(level, FaultKind::TooManyWishes, "");
-        }
-        for &prefer in wishes.iter().take(most) {
-            let prefer = match prefer {
-                Prefer::Class(..) => prefer,
-                Prefer::Test(_, ..=0) => {
-                    self.fault(level, FaultKind::LoweredTest, "");
-                    continue;
-                }
-                Prefer::Test(test, _) if test >= self.count() => {
-                    self.fault(level, FaultKind::UnknownTest, "");
-                    continue;
-                }
-                Prefer::Test(test, score) => Prefer::Test(test + self.tests.start, score),
-            };
-            out.push(Wish { level, prefer });
-        }
-    }
-
-    fn check_commands(&mut self, position: u16, commands: Vec<Command>, out: &mut Vec<(u16, Command)>) {
-        let most = COMMANDS.max(self.tests.len());
-        if commands.len() > most {
-            self.fault(position, FaultKind::TooManyCommands, "");
-        }
-        for command in commands.into_iter().take(most) {
-            let command = match command {
-                Command::Skip(test, _) | Command::Rerank(test) if test >= self.count() => {
-                    self.fault(position, FaultKind::UnknownTest, "");
-                    continue;
-                }
-                Command::Skip(test, reason) => Command::Skip(test + self.tests.start, shortened(reason)),
-                Command::Rerank(test) => Command::Rerank(test + self.tests.start),
-                Command::Stop(reason) => Command::Stop(shortened(reason)),
-                other => other,
-            };
-            out.push((position, command));
-        }
-    }
-
-    fn fault(&mut self, policy: u16, kind: FaultKind, message: &str) {
-        let entry = self.faults.entry((policy, kind)).or_insert_with(|| {
-            self.news.push((policy, kind));
-            Fault { policy, kind, count: 0, message: message.to_owned() }
-        });
-        entry.count += 1;
-    }
-}
-
-/// A reason of reasonable length, cut at a character.
-fn shortened(mut reason: String) -> String {
-    if reason.len() > REASON {
-        let end = (0..=REASON).rev().find(|&at| reason.is_char_boundary(at)).unwrap_or(0);
-        reason.truncate(end);
-    }
-    reason
 }
 
 #[cfg(test)]
-mod tests {
-    use atex_plugin_api::ErrorKind;
-    use atex_plugin_api::policy::{Outcome, Policy, Queued, Run, Wants};
-
-    use super::*;
-    use crate::core::simulate::Synthetic;
-    use crate::core::testing::{Longest, Nonsense, Priority, Reruns, Tests};
-
-    /// Fails in the method of this name.
-    struct Broken(&'static str);
-
-    impl Broken {
-        fn may(&self, method: &str) -> Result<(), Error> {
-            if self.0 == method {
-                Err(Error::new(ErrorKind::Panic, format!("{method} broke")))
-            } else {
-                Ok(())
-            }
-        }
-    }
-
-    impl Policy for Broken {
-        fn wants(&self) -> Wants {
-            let mut wants = Wants::default();
-            (wants.rank, wants.prefer, wants.judge, wants.notes) = (true, true, true, true);
-            wants.facts = vec!["model".into()];
-            wants
-        }
-        fn register(&mut self, _run: &RunInfo, _tests: &[TestInfo<'_>]) -> Result<(), Error> {
-            self.may("register")
-        }
-        fn ready(&mut self, out: &mut Vec<Command>) -> Result<(), Error> {
-            out.extend([Command::Skip(0, "x".repeat(5000)), Command::Skip(1000, "no such test".into())]);
-            self.may("ready")
-        }
-        fn kind(&mut self, _kind: u32, _facts: &[&str]) -> Result<(), Error> {
-            self.may("kind")
-        }
-        fn rank(&self, _kind: u32, tests: &[Queued], out: &mut Vec<Rank>) -> Result<(), Error> {
-            out.extend(tests.iter().map(|_| Rank { class: 1, score: 7 }));
-            if self.0 == "too few ranks" {
-                out.pop();
-            }
-            self.may("rank")
-        }
-        fn prefer(&self, _machine: &View<'_>, _window: &[Class], out: &mut Vec<Prefer>) -> Result<(), Error> {
-            out.extend([Prefer::Class(1, 1), Prefer::Test(5, 0), Prefer::Test(1000, 1), Prefer::Test(1, 2)]);
-            if self.0 == "too many wishes" {
-                out.extend((0..1000).map(|class| Prefer::Class(class, 1)));
-            }
-            self.may("prefer")
-        }
-        fn judge(&self, _run: &Run<'_>) -> Result<Judgement, Error> {
-            self.may("judge")?;
-            Ok(Judgement::rerun(true))
-        }
-        fn note(&mut self, _now: Ms, _note: &api::Note<'_>, out: &mut Vec<Command>) -> Result<(), Error> {
-            out.push(Command::Rerank(3));
-            self.may("note")
-        }
-    }
-
-    fn chain(policies: Vec<Box<dyn Policy>>) -> (Chain, Vec<(u16, Command)>) {
-        let tests = Synthetic::new(30, 1).make();
-        let mut chain = Chain::new(policies);
-        // Ten tests of another chain come first.
-        let asked = chain.register(&RunInfo::new(1, 30, 2), 10..30, &Tests { tests: &tests, groups: 0 });
-        chain.kind(&KindInfo { kind: 0, own: vec![0], news: vec![(0, 0, vec!["a".into()])] });
-        (chain, asked)
-    }
-
-    fn question() -> Question {
-        Question {
-            now: 0,
-            machine: 0,
-            kind: 0,
-            platform: 0,
-            free: 1,
-            slots: 1,
-            ran: 0,
-            last: 3,
-            last_ok: true,
-            running: vec![11],
-            labels: None,
-            windows: vec![],
-        }
-    }
-
-    fn finished() -> FinishedRun {
-        let (outcome, status) = (Outcome::Failed, "fail".into());
-        FinishedRun { now: 0, test: 12, machine: 0, attempt: 0, outcome, exit: 1, wall: 0, status }
-    }
-
-    fn kinds_of_faults(chain: &Chain) -> Vec<(FaultKind, u64)> {
-        chain.faults().map(|fault| (fault.kind, fault.count)).collect()
-    }
-
-    #[test]
-    fn what_policies_say_is_checked_and_renumbered() {
-        let (mut chain, asked) = chain(vec![Box::new(Broken(""))]);
-        let [(0, Command::Skip(10, reason))] = &asked[..] else { panic!("{asked:?}") };
-        assert_eq!(reason.len(), REASON);
-        let wishes = chain.prefer(&question());
-        let wanted = [Prefer::Class(1, 1), Prefer::Test(11, 2)];
-        assert_eq!(wishes.iter().map(|wish| wish.prefer).collect::<Vec<_>>(), wanted);
-        assert_eq!(chain.note(0, &Note::Time { policy: 0 }), [(0, Command::Rerank(13))]);
-        assert_eq!(chain.note(0, &Note::Time { policy: 1 }), []);
-        assert_eq!(kinds_of_faults(&chain), [(FaultKind::UnknownTest, 2), (FaultKind::LoweredTest, 1)]);
-        assert_eq!(chain.take_news().len(), 2);
-        assert!(chain.take_news().is_empty());
-    }
-
-    #[test]
-    fn a_failing_call_costs_one_opinion() {
-        let tests: Vec<Queued> = (10..14).map(Queued::first).collect();
-        for method in ["rank", "prefer", "judge", "note", "too few ranks", "too many wishes"] {
-            let (mut chain, _) = chain(vec![Box::new(Broken(method)), Box::new(Reruns::new(0, false))]);
-            let own = chain.rank(&[0], &tests).ranks == [Rank { class: 1, score: 7 }; 4];
-            assert_eq!(own, !matches!(method, "rank" | "too few ranks"), "{method}");
-            let wishes = chain.prefer(&question()).len();
-            assert_eq!((wishes > 0, wishes < 100), (method != "prefer", true), "{method}");
-            assert_eq!(chain.judge(&finished()).rerun.is_some(), method != "judge", "{method}");
-            assert_eq!(chain.note(0, &Note::Gone { machine: 0 }).is_empty(), method == "note", "{method}");
-            let fault = match method {
-                "too few ranks" => FaultKind::RankCount,
-                "too many wishes" => FaultKind::TooManyWishes,
-                _ => FaultKind::Call,
-            };
-            assert!(chain.faults().any(|it| it.kind == fault && it.policy == 0), "{method}");
-        }
-    }
-
-    #[test]
-    fn a_policy_that_could_not_register_is_left_out() {
-        for method in ["register", "ready"] {
-            let (mut chain, asked) = chain(vec![Box::new(Broken(method)), Box::new(Priority::new())]);
-            assert_eq!(asked, []);
-            let ranks = chain.rank(&[0], &[Queued::first(10)]).ranks;
-            assert_eq!(ranks[0], Rank::default());
-            assert_eq!(chain.prefer(&question()), []);
-            assert_eq!(kinds_of_faults(&chain), [(FaultKind::Register, 1)]);
-            assert!(chain.faults().all(|fault| fault.message.contains("broke")));
-        }
-    }
-
-    #[test]
-    fn the_first_opinion_counts() {
-        let (mut chain, _) = chain(vec![Box::new(Reruns::new(0, false)), Box::new(Broken(""))]);
-        assert_eq!(chain.judge(&finished()).rerun, Some(true));
-    }
-
-    #[test]
-    fn only_policies_that_see_the_difference_are_asked_about_another_kind() {
-        let tests = [Queued::first(10), Queued::first(11)];
-        let (mut chain, _) = chain(vec![Box::new(Longest::new(true))]);
-        chain.kind(&KindInfo { kind: 1, own: vec![0], news: vec![] });
-        assert!(chain.rank(&[0, 1], &tests).differ.is_empty());
-        let (mut chain, _) = chain2();
-        chain.kind(&KindInfo { kind: 1, own: vec![1], news: vec![(0, 1, vec!["b".into()])] });
-        assert_eq!(chain.rank(&[0, 1], &tests).differ, [1]);
-    }
-
-    /// A chain whose policy ranks every kind differently.
-    fn chain2() -> (Chain, Vec<(u16, Command)>) {
-        chain(vec![Box::new(crate::core::testing::ByKind { from: 0, veto: false })])
-    }
-
-    #[test]
-    fn replay_keeps_what_still_holds() {
-        let (mut chain, asked) = chain(vec![Box::new(Nonsense(5))]);
-        let notes: Vec<(Ms, Note)> = (0..500).map(|now| (now, Note::Time { policy: 0 })).collect();
-        let kept = chain.replay(asked, notes.iter().map(|(now, note)| (*now, note)));
-        let wakes = kept.iter().filter(|(_, command)| matches!(command, Command::WakeAt(_))).count();
-        assert_eq!(wakes, 1);
-        assert!(!kept.iter().any(|(_, command)| matches!(command, Command::Rerank(_))));
-    }
-}
+mod tests;
