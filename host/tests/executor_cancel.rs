@@ -28,10 +28,9 @@ use atex_host::executor::Handle;
 use atex_host::executor::spec::{Action, Ended, MachineSpec, Order, Phase, Report, Site};
 use atex_plugin_api::model::{HostKeyCheck, SshTransport, Transport};
 use common::alone::{Alone, Switch, alone, ip, run_all};
-use common::cases::tree;
 use common::fixtures::{PORT, Setting, Sshd};
 use common::proxy::{Badness, Proxy};
-use common::{Machine, eventually, holds, site, spec, test};
+use common::{Machine, eventually, holds, site, spec, test, tree};
 
 #[test]
 fn every_wait() {

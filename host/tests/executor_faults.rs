@@ -22,10 +22,9 @@ use std::time::Duration;
 use atex_host::executor::spec::{Ended, Limits, MachineSpec, Order, Report, RunReport, Site, TestSpec};
 use atex_plugin_api::model::{LocalTransport, Transport};
 use common::alone::{Alone, Switch, alone, run_all};
-use common::cases::tree;
 use common::fixtures::{PORT, Setting, Sshd};
 use common::proxy::{Badness, Proxy};
-use common::{Machine, artifact, eventually, holds, site, spec, test};
+use common::{Machine, artifact, eventually, holds, site, spec, test, tree};
 
 #[test]
 fn every_fault() {
@@ -262,9 +261,9 @@ fn frequent_new_keys() {
 #[test]
 #[ignore = "run alone by every_fault"]
 fn slow_frequent_new_keys() {
-    alone("RekeyLimit 256K: 24 MB up, 24 MB down", |it| {
+    alone("RekeyLimit 256K: 8 MB up, 8 MB down", |it| {
         let sshd = sshd(&["RekeyLimit 256K"]);
-        bulk(it, machine_spec(&sshd), 24_000_000);
+        bulk(it, machine_spec(&sshd), 8_000_000);
         it.gone(&sshd);
     });
 }

@@ -71,7 +71,8 @@ impl Capabilities {
 /// [`Host::cancelled`] of the handle that comes with a call tells when to give up. A call that does not end by then is left
 /// alone; the host assumes that it may still hold something, and looks with [`list`](Self::list).
 pub trait Provisioner: Plugin + Send + Sync {
-    /// What works beyond reserving and releasing. A provisioner without [`Capabilities::LIST`] should have
+    /// What can work beyond reserving and releasing. It is the same for every configuration: a method that a particular one does
+    /// not allow answers [`Error::unsupported`], and the host takes that for "cannot". A provisioner without [`Capabilities::LIST`] should have
     /// [`Capabilities::EXPIRES`]: otherwise nothing can clean up after a host that was killed.
     const CAPABILITIES: Capabilities = Capabilities::LIST;
 
@@ -88,7 +89,8 @@ pub trait Provisioner: Plugin + Send + Sync {
     fn reserve(&self, lease: &Lease, host: &Host) -> Result<Machine>;
 
     /// Gives a machine back, by [`Machine::id`] or [`Held::id`]. Returns when the provider has confirmed that it is gone.
-    /// Limit: 5 minutes, if the configuration does not say otherwise; then it is called again.
+    /// [`HostInfo::spoilt`](crate::host::HostInfo::spoilt) of the call says whether the machine is fit for another test, as far
+    /// as the host knows. Limit: 5 minutes, if the configuration does not say otherwise; then it is called again.
     fn release(&self, machine: &str, host: &Host) -> Result<()>;
 
     /// Everything held for `owner`, with its mark, also by other runs and other hosts; an empty `owner` means anybody.

@@ -169,7 +169,7 @@ fn pools(plan: &RunPlan, used: &mut Used<'_>, state: &StateDir) -> Result<(Vec<P
     let mut pools = Vec::new();
     let mut configs = Vec::new();
     for (number, of_plan) in plan.pools.iter().enumerate() {
-        let provisioner = open::provisioner(used.registry, &of_plan.provisioner)?;
+        let provisioner = open::provisioner(used.registry, &of_plan.provisioner, &plan.secrets)?;
         let max = match of_plan.max {
             Some(max) => max.get(),
             None => capacity(&provisioner)?,

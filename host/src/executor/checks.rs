@@ -2,7 +2,7 @@
 //!
 //! A check has a mark that is set before the test, and a question that is asked afterwards; both are shell code. The answer
 //! is a result of its own, `check/HOW`, with what was found as its file. By its rule it may decide about the test as well.
-//! There are `dmesg`, `avc`, `coredump` and `journal`; `watchdog` is not there, and refused before the test starts.
+//! There are `dmesg`, `avc`, `coredump` and `journal`; others are refused when tests are discovered.
 
 use std::fmt::Write as _;
 

@@ -79,12 +79,13 @@ type Listener = Arc<dyn Fn(&str) + Send + Sync>;
 pub struct Call {
     cancel: Cancel,
     progress: Option<Listener>,
+    spoilt: bool,
 }
 
 impl Call {
     /// A call that `cancel` ends.
     pub fn new(cancel: Cancel) -> Self {
-        Self { cancel, progress: None }
+        Self { cancel, progress: None, spoilt: false }
     }
 
     /// A call that is to end within `limit`.
@@ -96,6 +97,13 @@ impl Call {
     #[must_use]
     pub fn on_progress(mut self, listener: impl Fn(&str) + Send + Sync + 'static) -> Self {
         self.progress = Some(Arc::new(listener));
+        self
+    }
+
+    /// A `release` of a machine that is, or is not, known to be in no state for another test.
+    #[must_use]
+    pub fn spoilt(mut self, spoilt: bool) -> Self {
+        self.spoilt = spoilt;
         self
     }
 
@@ -151,6 +159,7 @@ impl Services for Callbacks {
         concat!("atex-host ", env!("CARGO_PKG_VERSION")).clone_into(&mut info.program);
         info.name.clone_from(&self.instance.name);
         info.state_dir.clone_from(&self.instance.state_dir);
+        info.spoilt = self.call.spoilt;
         info
     }
 }
