@@ -311,28 +311,6 @@ fn with_the_configuration_of_the_environment() {
 }
 
 #[test]
-fn one_session_only() {
-    let sshd = sshd!("MaxSessions 1");
-    let tree = tree();
-    let mut machine = Machine::up(Transport::Ssh(sshd.transport()), site(tree.path()));
-    let run = machine.run(test("cat deep/er/file"));
-    assert_eq!(artifact(&run, "files/output.txt"), "content\n");
-    assert!(machine.hand_back().is_empty());
-}
-
-#[test]
-fn frequent_new_keys() {
-    let sshd = sshd!("RekeyLimit 1M");
-    let tree = tree();
-    fs::write(tree.path().join("large"), vec![7; 5 << 20]).unwrap();
-    let mut machine = Machine::up(Transport::Ssh(sshd.transport()), site(tree.path()));
-    let run = machine.run(test("head -c 8000000 /dev/zero | tr '\\0' x; [[ $(wc -c <large) == 5242880 ]]"));
-    assert_eq!(run.status, "pass", "{run:?}");
-    assert_eq!(artifact(&run, "files/output.txt").len(), 8_000_000);
-    machine.hand_back();
-}
-
-#[test]
 fn through_another_host() {
     let (near, far) = (sshd!(), sshd!());
     let mut transport = far.transport();
