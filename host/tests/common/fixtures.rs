@@ -75,7 +75,8 @@ impl Sshd {
             "$6$atex$WobXzZreICEO/Oy7WHAgQAh5opqV.q3j/MHWss19j2VZB8sfPEYACNPSvRlP/vlFPLgKW5OodUw9BVuMFsmPk/";
         fs::write(at("shadow"), format!("root:{hash}:19000:0:99999:7:::\nnobody:*:19000:0:99999:7:::\n"))
             .unwrap();
-        let pam = ["auth", "account", "password"].map(|kind| format!("{kind} required pam_unix.so\n")).concat();
+        let pam =
+            ["auth", "account", "password"].map(|kind| format!("{kind} required pam_unix.so\n")).concat();
         fs::write(at("pam"), pam + "session required pam_permit.so\n").unwrap();
         let mut lines = vec![
             format!("ListenAddress {}:{PORT}", if setting.network { "0.0.0.0" } else { &address }),
