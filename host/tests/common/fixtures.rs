@@ -75,6 +75,9 @@ impl Sshd {
             "$6$atex$WobXzZreICEO/Oy7WHAgQAh5opqV.q3j/MHWss19j2VZB8sfPEYACNPSvRlP/vlFPLgKW5OodUw9BVuMFsmPk/";
         fs::write(at("shadow"), format!("root:{hash}:19000:0:99999:7:::\nnobody:*:19000:0:99999:7:::\n"))
             .unwrap();
+        let pam =
+            ["auth", "account", "password"].map(|kind| format!("{kind} required pam_unix.so\n")).concat();
+        fs::write(at("pam"), pam + "session required pam_permit.so\n").unwrap();
         let mut lines = vec![
             format!("ListenAddress {}:{PORT}", if setting.network { "0.0.0.0" } else { &address }),
             format!("HostKey {}", at("host").display()),
@@ -199,7 +202,8 @@ impl Sshd {
 fn boot(directory: &Path, setting: Setting) -> Child {
     fs::copy("/proc/sys/kernel/random/uuid", directory.join("boot")).unwrap();
     let script = format!(
-        "mount -t proc proc /proc && mount --bind {0}/passwd /etc/passwd && mount --bind {0}/shadow /etc/shadow && mount -t tmpfs tmpfs /var && mkdir -p /run/sshd \
+        "mount -t proc proc /proc && mount --bind {0}/passwd /etc/passwd && mount --bind {0}/shadow /etc/shadow \
+         && {{ [ ! -e /etc/pam.d/sshd ] || mount --bind {0}/pam /etc/pam.d/sshd; }} && mount -t tmpfs tmpfs /var && mkdir -p /run/sshd \
          && mount --bind {0}/boot /proc/sys/kernel/random/boot_id && chmod 755 /var && mkdir -m 1777 /var/tmp \
          && {1}",
         directory.display(),

@@ -37,6 +37,9 @@ enum Command {
         /// Also what is slow: the project testing itself, packaging, random crashes
         #[arg(long)]
         all: bool,
+        /// Also what starts virtual machines: libvirt and qemu are installed where that can be done, a kernel is fetched
+        #[arg(long)]
+        machines: bool,
     },
     /// Run the project's own FMF tree (the one at the root) with atex-host over local machines
     SelfTest,
@@ -80,7 +83,7 @@ enum Command {
 pub fn run(xtask: Xtask) -> Result<()> {
     match xtask.command {
         Command::Demo { run_dir } => demo::demo(run_dir.as_deref()),
-        Command::Test { all } => test::test(all),
+        Command::Test { all, machines } => test::test(all, machines),
         Command::Bench(options) => bench::bench(&options),
         Command::SelfTest => selftest::selftest(),
         Command::Faults { keepalive } => faults::faults(keepalive),
