@@ -18,8 +18,7 @@ use atex_host::executor::spec::{
     Action, Check, CheckRule, Dialect, Ended, Order, Packages, Phase, Report, Restart, Site, Upload,
 };
 use atex_plugin_api::model::{LocalTransport, Transport};
-use common::cases::tree;
-use common::{Machine, artifact, site, spec, test};
+use common::{Machine, artifact, site, spec, test, tree};
 
 fn local() -> Transport {
     Transport::Local(LocalTransport::default())
@@ -109,7 +108,7 @@ fn a_failed_prepare_phase_is_told_and_the_machine_can_be_handed_back() {
 #[test]
 fn a_tree_that_is_not_there_fails_setup() {
     let mut machine = Machine::connect(spec(local()));
-    let error = machine.set_up(site(std::path::Path::new("/no/such/tree"))).unwrap_err();
+    let error = machine.set_up(site(Path::new("/no/such/tree"))).unwrap_err();
     assert!(error.starts_with("upload of the tree: cannot read /no/such/tree"), "{error}");
     machine.hand_back();
 }
@@ -347,6 +346,23 @@ fn slots_have_trees_channels_and_temporary_directories_of_their_own() {
 }
 
 #[test]
+fn a_script_that_rewrites_the_environment_file_is_waited_for() {
+    let tree = tree();
+    let mut machine = Machine::up(local(), Site { slots: 2, ..site(tree.path()) });
+    let rewrite = "file=$TMT_PLAN_ENVIRONMENT_FILE; mkdir $file.lock; printf 'X=\"half' >$file; touch $TMT_PLAN_DATA/begun; \
+                   sleep 0.3; printf ' and half\"\n' >>$file; rmdir $file.lock";
+    machine.start(test(rewrite), 0);
+    let wait = "until [[ -e $TMT_PLAN_DATA/begun ]]; do sleep 0.02; done; exit 3";
+    let mut reads = test(&format!("(( TMT_TEST_RESTART_COUNT )) || {{ {wait}; }}; echo $X"));
+    reads.restart = Some(Restart { codes: vec![3], max: 1, with_reboot: false });
+    let (reader, _) = machine.start(reads, 1);
+    let runs = [machine.finished(), machine.finished()];
+    let run = runs.iter().find(|run| run.execution == reader).unwrap();
+    assert_eq!(artifact(run, "files/output.txt"), "half and half\n", "{run:?}");
+    assert!(machine.hand_back().is_empty());
+}
+
+#[test]
 fn a_disconnect_waits_for_the_other_slots() {
     let (tree, place) = (tree(), tempfile::tempdir().unwrap());
     let at = |name: &str| place.path().join(name);
@@ -405,21 +421,16 @@ fn artifacts_that_cannot_be_written_are_an_infra_verdict() {
 fn checks_have_results_of_their_own() {
     let tree = tree();
     let mut machine = Machine::up(local(), site(tree.path()));
-    let check = |how: &str, result| Check { how: how.into(), result, failure_patterns: vec![] };
+    let check = |how: &str| Check { how: how.into(), result: CheckRule::Info, failure_patterns: vec![] };
     let mut checked = test("echo the test; exit 3");
-    checked.checks = vec![check("dmesg", CheckRule::Info), check("coredump", CheckRule::Info)];
-    let run = machine.run(checked.clone());
+    checked.checks = vec![check("dmesg"), check("coredump")];
+    let run = machine.run(checked);
     assert_eq!((run.ended, run.status.as_str()), (Ended::Exited(3), "fail"));
     let results = fs::read_to_string(run.artifacts.unwrap().directory.join("results")).unwrap();
     let lines: Vec<_> = results.lines().collect();
     assert_eq!(lines[0], r#"{"status":"info","name":"check/dmesg","files":["dmesg.txt"]}"#);
     assert_eq!(lines[1], r#"{"status":"info","name":"check/coredump","files":["coredump.txt"]}"#);
     assert_eq!(lines[2], r#"{"status":"fail","files":["output.txt"]}"#);
-    checked.checks = vec![check("watchdog", CheckRule::Respect)];
-    let run = machine.run(checked);
-    assert!(
-        matches!(&run.ended, Ended::NotStarted(why) if why.contains("`check: watchdog` is not supported"))
-    );
     machine.hand_back();
 }
 

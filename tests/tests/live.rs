@@ -87,7 +87,7 @@ fn programs_in_python_and_shell() {
     if have(&["python3"]) {
         let python =
             json!({"use": "exec", "program": examples.join("pool.py"), "options": {"directory": pool}});
-        passes(&place, &python, 4, &[NO_RENEWAL, NO_RESET]);
+        passes(&place, &python, 2, &[NO_RENEWAL, NO_RESET]);
     }
     assert_eq!(fs::read_dir(pool).unwrap().count(), 0);
 }

@@ -36,7 +36,7 @@ pub(super) fn check(wanted: CheckLive, terminal: &Terminal) -> Result<ExitStatus
     let CheckLive { plan, machines, limit } = wanted;
     terminal.mask(&plan.secrets);
     let state = StateDir::from_environment().map_err(Error::State)?;
-    let registry = open::registry(&plan.libraries, plan.allow.strict, &state)?;
+    let registry = open::registry(&plan.libraries, plan.allow.strict, &state, &plan.secrets)?;
     let plan =
         plan.with_schemas(|kind, name| Some(registry.find(kind, name).ok()?.provided().schema.clone()));
     for warning in registry.warnings() {

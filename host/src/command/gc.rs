@@ -227,7 +227,8 @@ impl Collector<'_> {
     /// The provisioner of a lease, from the file that the run used; `--plugin` replaces it.
     fn provisioner(&self, claim: &Claim) -> Result<Provisioner, Error> {
         let mut libraries = self.gc.libraries.clone();
-        let replaced = registry(&libraries, self.state)?.find(Kind::Provisioner, &claim.plugin.name);
+        let replaced =
+            registry(&libraries, self.state, &self.secrets)?.find(Kind::Provisioner, &claim.plugin.name);
         let named = replaced.is_ok_and(|offer| {
             self.gc.libraries.files.iter().any(|file| same_file(file, offer.library().path()))
         });
@@ -251,13 +252,13 @@ impl Collector<'_> {
             self.around,
             &self.secrets,
         )?;
-        open::provisioner(&registry(&libraries, self.state)?, &entry, &self.secrets)
+        open::provisioner(&registry(&libraries, self.state, &self.secrets)?, &entry, &self.secrets)
     }
 
     /// Everything that an owner holds in the pools of a configuration, record or not.
     fn owner(&mut self, plan: &crate::config::RunPlan) -> Result<(), Error> {
         let alive = self.runs_alive()?;
-        let registry = open::registry(&plan.libraries, plan.allow.strict, self.state)?;
+        let registry = open::registry(&plan.libraries, plan.allow.strict, self.state, &self.secrets)?;
         for pool in &plan.pools {
             let provisioner = open::provisioner(&registry, &pool.provisioner, &self.secrets)?;
             let held = match self.patience.with(|| list(&provisioner, &plan.owner)) {
@@ -352,8 +353,12 @@ impl Collector<'_> {
     }
 }
 
-fn registry(libraries: &crate::config::Libraries, state: &StateDir) -> Result<Arc<Registry>, Error> {
-    open::registry(libraries, false, state)
+fn registry(
+    libraries: &crate::config::Libraries,
+    state: &StateDir,
+    secrets: &Secrets,
+) -> Result<Arc<Registry>, Error> {
+    open::registry(libraries, false, state, secrets)
 }
 
 fn same_file(one: &Path, other: &Path) -> bool {

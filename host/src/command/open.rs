@@ -24,16 +24,17 @@ use super::Error;
 /// How long a plugin may take to be made, or to answer a question before the run begins.
 pub(super) const LIMIT: Duration = Duration::from_secs(30);
 
-/// Opens the libraries of a command.
+/// Opens the libraries of a command. Nothing that plugins say shows any of `secrets`.
 pub(super) fn registry(
     libraries: &Libraries,
     strict: bool,
     state: &StateDir,
+    secrets: &Secrets,
 ) -> Result<Arc<Registry>, Error> {
     let trust = if strict { Trust::Strict } else { Trust::Warn };
     let path = std::env::join_paths(&libraries.directories).ok();
     let search = Search::new(libraries.files.clone(), path.as_deref(), trust);
-    Ok(Arc::new(Registry::open(search, state.path())?))
+    Ok(Arc::new(Registry::open(search, state.path())?.masking(secrets.clone())))
 }
 
 /// Makes the provisioner of a pool. What its schema marks as secret joins `secrets`.

@@ -70,7 +70,7 @@ impl Prepared {
 }
 
 pub(super) fn prepare(plan: RunPlan, run: &str, state: &StateDir) -> Result<Prepared, Error> {
-    let registry = open::registry(&plan.libraries, plan.allow.strict, state)?;
+    let registry = open::registry(&plan.libraries, plan.allow.strict, state, &plan.secrets)?;
     let Selected { plan, tree: root, digest, mut platforms, mut warnings } = select(plan, state)?;
     let plan =
         plan.with_schemas(|kind, name| Some(registry.find(kind, name).ok()?.provided().schema.clone()));

@@ -167,6 +167,50 @@ fn an_image_is_built_once() {
     assert_eq!(fixture.containers(), "");
 }
 
+/// Registries are out of reach for tests: this podman only writes down what it was asked.
+#[test]
+fn an_image_is_pulled_when_it_should_be() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let script = "#!/bin/sh\ncd \"${0%/*}\"\n\
+        case $1 in\n\
+        image) [ -e there ] && echo 0123abcd ;;\n\
+        pull) echo pull >> asked; [ -e registry ] && touch there ;;\n\
+        run) echo run >> asked; exit 9 ;;\n\
+        *) echo '[]' ;;\n\
+        esac\n";
+    std::fs::write(path("podman"), script).unwrap();
+    std::fs::set_permissions(path("podman"), Permissions::from_mode(0o755)).unwrap();
+    // Policy, whether the image is there, whether the registry can be reached; what was pulled, what became of it.
+    let table = [
+        ("missing", true, false, 0, true),
+        ("missing", false, true, 1, true),
+        ("missing", false, false, 1, false),
+        ("never", true, true, 0, true),
+        ("never", false, true, 0, false),
+        ("always", true, true, 1, true),
+        ("always", true, false, 1, false),
+        ("newer", true, true, 1, true),
+        ("newer", true, false, 1, true),
+        ("newer", false, false, 1, false),
+    ];
+    for (pull, there, registry, pulls, runs) in table {
+        for (name, wanted) in [("there", there), ("registry", registry), ("asked", false)] {
+            let _ = std::fs::remove_file(path(name));
+            if wanted {
+                std::fs::write(path(name), "").unwrap();
+            }
+        }
+        let config = json!({"image": "example.org/x:1", "pull": pull, "program": path("podman")}).to_string();
+        let podman = Podman::new(read_config(&config).unwrap(), fake_at("").1).unwrap();
+        podman.reserve(&lease("a1"), &fake_at("").1).unwrap_err();
+        let asked = std::fs::read_to_string(path("asked")).unwrap_or_default();
+        let case = format!("{pull}, there {there}, registry {registry}: {asked:?}");
+        assert_eq!(asked.matches("pull").count(), pulls, "{case}");
+        assert_eq!(asked.contains("run"), runs, "{case}");
+    }
+}
+
 #[test]
 fn what_cannot_work_says_why_and_leaves_nothing() {
     let Some(fixture) = Fixture::new() else { return };

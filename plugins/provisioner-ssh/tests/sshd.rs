@@ -252,7 +252,28 @@ fn a_spoilt_machine_is_lent_on_or_retired() {
     retire.release(&machine.id, &lab.fake()).unwrap();
 }
 
-/// No sshd of a test takes passwords: that needs an account of the box. So this looks at what ssh is given.
+#[test]
+fn a_password_lets_in() {
+    let Some(mut lab) = Lab::new(111, 0) else { return };
+    // Of root, in a namespace of the test's own.
+    let hash = "$6$atexatexatex$k8aG83J9xyXiA1Z6OYI4HXaBfSWy7XU3TdoqhXmEjiI0WDE3KCd4wIdweF1ro9vvLcu.3f.3QJS/uLw5FUyxT/";
+    std::fs::write(
+        lab.path("shadow"),
+        format!("root:{hash}:19000:0:99999:7:::\nsshd:*:19000:0:99999:7:::\n"),
+    )
+    .unwrap();
+    lab.start();
+    let (no_keys, host) = (json!({"IdentityFile": "none", "GlobalKnownHostsFile": "/dev/null"}), lab.fake());
+    let with = |password: &str| lab.pool(&json!({"keys": [], "password": password, "ssh-options": no_keys}));
+    let pool = with("it's $me");
+    let machine = pool.reserve(&lease("a1"), &host).unwrap();
+    assert_eq!(pool.list("me@lab", &host).unwrap().len(), 1);
+    pool.release(&machine.id, &host).unwrap();
+    assert!(lab.left(0).is_empty());
+    let error = with("a guess").reserve(&lease("a2"), &host).unwrap_err();
+    assert!(error.to_string().contains("Permission denied"), "{error}");
+}
+
 #[test]
 fn passwords_go_to_ssh_and_nowhere_else() {
     let directory = tempfile::tempdir().unwrap();
