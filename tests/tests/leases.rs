@@ -1,6 +1,8 @@
 //! What is left of runs that were killed, when more went wrong than that: plugins, state, ledgers, journals that are gone or changed,
 //! disks that are full.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::{
     fs,
     path::{Path, PathBuf},
