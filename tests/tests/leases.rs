@@ -131,15 +131,15 @@ fn without_a_ledger_no_machine_is_asked_for() {
         eprintln!("skipped: no right to mount anything");
         return;
     }
-    // A page of room: for the one machine that the first run needs, and not for the eight of the second.
-    for (tests, code) in [(1, 0), (8, 3)] {
+    // A page of room: for the one machine that the first run needs, and not for the thirty of the second.
+    for (tests, code) in [(1, 0), (30, 3)] {
         let tree: String = (0..tests).map(|number| format!("/t{number}:\n    test: 'true'\n")).collect();
         let (cloud, place) =
             (Cloud::open(Weather::Fair, 1).unwrap(), Place::new(&[("a.fmf", &tree)]).unwrap());
         let ledger = place.path("state/ledger");
         fs::create_dir_all(&ledger).unwrap();
         let plugin = place.plugin("test-cloud");
-        let pool = format!("cloud,max=8,socket={}", cloud.socket().display());
+        let pool = format!("cloud,max=30,socket={}", cloud.socket().display());
         let run = place.command(["--plugin", plugin.to_str().unwrap(), "--provisioner", &pool]);
         let mut command = Command::new("unshare");
         command.args(["-m", "sh", "-c", "mount -t tmpfs -o size=4k none \"$0\" && exec \"$@\""]).arg(ledger);
@@ -204,7 +204,7 @@ fn a_run_is_not_resumed_with_another_configuration_unless_told() {
     let config =
         place.write("config.yaml", "platforms: [{name: x, provisioners: [{use: local}]}]\n").unwrap();
     killed(&place, &["--config", config.to_str().unwrap()]).unwrap();
-    place.write("config.yaml", "# new\nplatforms: [{name: x, provisioners: [{use: local}]}]\n").unwrap();
+    place.write("config.yaml", "slots: 2\nplatforms: [{name: x, provisioners: [{use: local}]}]\n").unwrap();
     let refused = resume(&place, &[]);
     assert_eq!(refused.code(), 2, "{}", refused.stderr);
     assert!(

@@ -3,18 +3,11 @@
 //! SIGINT, SIGTERM and SIGHUP each raise the level of shutdown by one, also if they were ignored when we were started (a job
 //! of a detached shell must still give its machines back). A fourth ends the process at once, whatever the main loop does:
 //! what is held then is in the ledger.
-//!
-//! SIGXFSZ is handled by nothing: a file that may not grow (`ulimit -f`) is then an error of the write, as on a full disk, and
-//! no sudden death.
 
-use std::{
-    io,
-    sync::{Arc, atomic::AtomicBool, mpsc::Sender},
-    thread,
-};
+use std::{io, sync::mpsc::Sender, thread};
 
 use signal_hook::{
-    consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ},
+    consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
 };
 
@@ -25,8 +18,6 @@ const TOLD: u32 = 3;
 
 /// Starts the thread; it lives until the process ends.
 pub(crate) fn start(inbox: Sender<Input>) -> io::Result<()> {
-    // A handler and not "ignored": that would be passed on to all programs that are started.
-    signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     thread::Builder::new().name("signals".into()).spawn(move || {
         let mut seen = 0_u32;
