@@ -18,6 +18,9 @@ const LET_GO: u64 = u64::MAX;
 /// A command line that a shell can read at once; metadata and environment of a test are far below.
 const MAX_COMMAND: usize = 64 << 20;
 
+/// Room that is kept for what is to be sent: most tests fit.
+const KEPT_OUTBOX: usize = 4 << 10;
+
 /// What the machine's side of a session is told when it starts.
 #[derive(Debug, Clone)]
 pub(crate) struct Start<'a> {
@@ -145,7 +148,9 @@ impl Driver {
             }
             self.sent += n;
         }
+        // The script and large tests come once; a thousand machines would keep room for them.
         self.outbox.clear();
+        self.outbox.shrink_to(KEPT_OUTBOX);
         self.sent = 0;
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! Brings the journal to the disk in groups, while the run goes on.
 //!
-//! A sync takes milliseconds, in which machines could have got their next test; so one thread does it. What is asked for while
-//! a sync goes on makes up the next group: however many verdicts come, at most one sync is under way and one is due.
+//! A sync takes milliseconds, in which machines could have got their next test, and slows down who makes files meanwhile; so one
+//! thread does it, and not more often than each [`GAP`]. What is asked for within that time, or while a sync goes on, makes up
+//! the next group. A verdict that comes alone is synced at once.
 //!
 //! **Invariant:** a sync that was asked for begins after the asking, so it covers everything that had been appended then; and
 //! readers are woken after it.
@@ -14,7 +15,11 @@ use std::{
         mpsc::{self, Receiver, SyncSender},
     },
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
+
+/// From the end of a sync to the beginning of the next one: what a power cut may cost at most, beside the sync itself.
+const GAP: Duration = Duration::from_millis(50);
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -60,15 +65,27 @@ impl Syncer {
 }
 
 fn serve(file: &File, asked: &Receiver<()>, readers: &[SyncSender<()>], failure: &OnceLock<io::Error>) {
-    for () in asked {
+    let mut earliest = Instant::now();
+    while asked.recv().is_ok() {
+        gather(asked, earliest);
         if failure.get().is_none()
             && let Err(error) = file.sync_data()
         {
             let _first = failure.set(error);
         }
+        earliest = Instant::now() + GAP;
         for reader in readers {
             // Full: it is awake already. Gone: it gave up.
             let _awake_or_gone = reader.try_send(());
+        }
+    }
+}
+
+/// Waits for the time of the next sync, which covers whoever asks until then; or for the end.
+fn gather(asked: &Receiver<()>, until: Instant) {
+    while let Some(left) = until.checked_duration_since(Instant::now()) {
+        if asked.recv_timeout(left).is_err() {
+            return;
         }
     }
 }

@@ -69,7 +69,7 @@ fn serve(listener: &TcpListener, to: SocketAddr, mut badness: Badness, over: &At
 /// One way, until either side ends.
 fn carry(mut from: TcpStream, mut to: TcpStream, badness: Badness) {
     let (sender, pieces) = sync_channel::<(Instant, Vec<u8>)>(64);
-    std::thread::scope(|scope| {
+    std::thread::scope(move |scope| {
         scope.spawn(move || {
             let idle: (Sender<()>, Receiver<()>) = channel();
             for (due, piece) in pieces {
@@ -91,5 +91,6 @@ fn carry(mut from: TcpStream, mut to: TcpStream, badness: Badness) {
             }
         }
         let _ = from.shutdown(Shutdown::Read);
+        drop(sender);
     });
 }

@@ -60,7 +60,9 @@ fn check(event: &Event<'_>, facts: &mut usize) {
 fn check_header(header: &Header) {
     assert!(header.size <= control::MAX_JSON);
     let testout = header.object.get("testout").and_then(|name| name.as_str());
-    for name in header.name.as_deref().into_iter().chain(header.files.iter().map(|file| &*file.name)).chain(testout) {
+    for name in
+        header.name.as_deref().into_iter().chain(header.files.iter().map(|file| &*file.name)).chain(testout)
+    {
         assert!(!name.is_empty() && !name.contains(char::is_control), "{name:?}");
         assert!(Path::new(name).components().all(|part| matches!(part, Component::Normal(_))), "{name:?}");
     }

@@ -33,10 +33,15 @@ enum Fault {
     Twice,
     /// It does nothing, and never answers.
     Never,
+    /// It does its work and answers when nobody counts on that any more.
+    Late,
 }
 
-const FAULTS: [Fault; 5] =
-    [Fault::FailsBefore, Fault::FailsAfter, Fault::AnswerLost, Fault::Twice, Fault::Never];
+const FAULTS: [Fault; 6] =
+    [Fault::FailsBefore, Fault::FailsAfter, Fault::AnswerLost, Fault::Twice, Fault::Never, Fault::Late];
+
+/// Longer than any call may take.
+const LATE: Ms = 400_000;
 
 impl Fault {
     /// Whether the call does its work.
@@ -111,6 +116,8 @@ struct Host<'a> {
     known: BTreeMap<LeaseId, bool>,
     running: BTreeMap<ExecutionId, LeaseId>,
     broken: BTreeSet<LeaseId>,
+    /// Reservations that cannot be aborted.
+    stubborn: BTreeSet<LeaseId>,
     expires: BTreeMap<LeaseId, Ms>,
     done: Option<u32>,
     /// What was on disk and at the provider when the host was last thought dead.
@@ -147,6 +154,7 @@ impl<'a> Host<'a> {
             known: BTreeMap::new(),
             running: BTreeMap::new(),
             broken: BTreeSet::new(),
+            stubborn: BTreeSet::new(),
             expires: BTreeMap::new(),
             done: None,
             seen: (0, 0, 0),
@@ -161,7 +169,7 @@ impl<'a> Host<'a> {
     fn run(&mut self) {
         // The coordinator's time begins with each session, that of the world goes on.
         let began = self.remains.now;
-        self.hear(Event::Tick, began);
+        self.hear(&Event::Tick, began);
         for _ in 0..5_000 {
             if self.done.is_some() {
                 return;
@@ -176,7 +184,7 @@ impl<'a> Host<'a> {
                 }
                 (_, Some(due)) => {
                     self.remains.now = self.remains.now.max(due);
-                    self.hear(Event::Tick, began);
+                    self.hear(&Event::Tick, began);
                 }
                 _ => return,
             }
@@ -199,10 +207,9 @@ impl<'a> Host<'a> {
 
     /// As the engine does it: what is known is written down, then the coordinator hears of it; what it wants is written
     /// down, all of a step at once, then carried out.
-    fn hear(&mut self, event: Event, began: Ms) {
+    fn hear(&mut self, event: &Event, began: Ms) {
         let now = self.remains.now;
-        if let Some((lease, mark)) = books::after(&event).filter(|(lease, _)| self.known.contains_key(lease))
-        {
+        if let Some((lease, mark)) = books::after(event).filter(|(lease, _)| self.known.contains_key(lease)) {
             self.remains.books.write(now - began, lease, mark);
             if mark == books::Mark::Released {
                 self.remains.provider.told_gone.insert(lease);
@@ -213,9 +220,9 @@ impl<'a> Host<'a> {
             }
             self.moment();
         }
-        match event {
+        match *event {
             Event::Reserved { lease, .. } | Event::ReserveFailed { lease, .. } => {
-                _ = self.known.insert(lease, true)
+                self.known.insert(lease, true);
             }
             Event::Finished { execution, .. }
             | Event::RunLost { execution }
@@ -226,7 +233,7 @@ impl<'a> Host<'a> {
         }
         let mut actions = vec![];
         self.coordinator.step(now - began, event.clone(), &mut actions);
-        if let Event::Released { lease } | Event::Absent { lease } = event
+        if let Event::Released { lease } | Event::Absent { lease } = *event
             && self.known.get(&lease) == Some(&true)
         {
             self.known.remove(&lease);
@@ -243,14 +250,14 @@ impl<'a> Host<'a> {
         }
         self.moment();
         for action in actions {
-            self.act(action, began);
+            self.act(&action, began);
             self.moment();
         }
     }
 
     fn happen(&mut self, thing: Thing, began: Ms) {
         match thing {
-            Thing::Hear(event) => self.hear(event, began),
+            Thing::Hear(event) => self.hear(&event, began),
             Thing::Appear(lease) => {
                 if self.remains.provider.coming.contains(&lease) {
                     self.remains.provider.appear(lease);
@@ -283,9 +290,9 @@ impl<'a> Host<'a> {
         let lost: Vec<_> =
             self.running.iter().filter(|(_, on)| **on == lease).map(|(execution, _)| *execution).collect();
         for execution in lost {
-            self.hear(Event::RunLost { execution }, began);
+            self.hear(&Event::RunLost { execution }, began);
         }
-        self.hear(Event::Lost { lease }, began);
+        self.hear(&Event::Lost { lease }, began);
     }
 
     fn look(&mut self, lease: LeaseId, last: bool, fault: Option<Fault>) {
@@ -312,6 +319,7 @@ impl<'a> Host<'a> {
                     self.plan(after, Thing::Hear(bad));
                 }
             }
+            Some(Fault::Late) => self.plan(after + LATE, Thing::Hear(good.clone())),
             Some(Fault::AnswerLost | Fault::Never) => {}
         }
     }
@@ -323,8 +331,8 @@ impl<'a> Host<'a> {
         self.fault.filter(|(at, _)| *at == self.calls).map(|(_, fault)| fault)
     }
 
-    fn act(&mut self, action: Action, began: Ms) {
-        match action {
+    fn act(&mut self, action: &Action, began: Ms) {
+        match *action {
             Action::Reserve { lease, .. } => self.reserve(lease, began),
             Action::Abort { lease } => self.abort(lease),
             Action::Confirm { lease } => self.confirm(lease),
@@ -357,12 +365,18 @@ impl<'a> Host<'a> {
 
     fn reserve(&mut self, lease: LeaseId, began: Ms) {
         let fault = self.call("reserve");
+        // One that is late cannot be aborted either.
+        let late = fault == Some(Fault::Late);
+        let work = if late { 10_000 + LATE } else { 10_000 };
+        if late {
+            self.stubborn.insert(lease);
+        }
         if Fault::works(fault) {
             self.remains.provider.version += 1;
             self.remains.provider.coming.insert(lease);
-            self.plan(10_000, Thing::Appear(lease));
+            self.plan(work, Thing::Appear(lease));
         }
-        let expires = Some(self.remains.now - began + 10_000 + LEASE);
+        let expires = Some(self.remains.now - began + work + LEASE);
         let certain = fault == Some(Fault::FailsBefore);
         let failed = Event::ReserveFailed { lease, refusal: Refusal::Failed, certain };
         self.answer(10_000, fault, &Event::Reserved { lease, expires }, Some(failed));
@@ -375,7 +389,7 @@ impl<'a> Host<'a> {
     fn abort(&mut self, lease: LeaseId) {
         let fault = self.call("abort");
         let pending = self.remains.provider.coming.contains(&lease);
-        if !pending || !Fault::works(fault) {
+        if !pending || !Fault::works(fault) || self.stubborn.contains(&lease) {
             return;
         }
         self.remains.provider.version += 1;
@@ -428,7 +442,9 @@ impl<'a> Host<'a> {
         self.remains.provider.ask_release(lease);
         let lost: Vec<_> =
             self.running.iter().filter(|(_, on)| **on == lease).map(|(execution, _)| *execution).collect();
-        lost.iter().for_each(|execution| _ = self.running.remove(execution));
+        for execution in lost {
+            self.running.remove(&execution);
+        }
         if Fault::works(fault) {
             self.remains.provider.leaving.insert(lease);
             self.plan(2_000, Thing::Vanish(lease));
@@ -451,7 +467,9 @@ impl<'a> Host<'a> {
                 Some(Fault::FailsBefore | Fault::FailsAfter | Fault::AnswerLost | Fault::Never) => {
                     return self.plan(6_000, Thing::Break(lease));
                 }
-                Some(Fault::Twice) | None => self.plan(9_000, Thing::Hear(Event::Back { lease })),
+                Some(Fault::Twice | Fault::Late) | None => {
+                    self.plan(9_000, Thing::Hear(Event::Back { lease }));
+                }
             }
             real += 5_000;
         }
@@ -466,7 +484,7 @@ impl<'a> Host<'a> {
     }
 }
 
-fn complain(wrong: Vec<String>, what: &dyn std::fmt::Debug) {
+fn complain(wrong: &[String], what: &dyn std::fmt::Debug) {
     assert!(wrong.is_empty(), "{what:?}: {}", wrong.join("; "));
 }
 
@@ -483,16 +501,16 @@ fn thinned(usual: u64) -> u64 {
 
 /// Everything that may follow from the death of a host.
 fn aftermath(scene: Scene, dead: &Remains, number: u64, what: &dyn std::fmt::Debug) {
-    complain(dead.check(), what);
+    complain(&dead.check(), what);
     for fate in [false, true] {
         let mut whole = dead.clone();
-        complain(whole.free(fate), what);
+        complain(&whole.free(fate), what);
         // A gc that dies as well, after each of its steps, and another one after it.
         let steps = dead.clone().books.collect(&mut dead.provider.clone(), dead.now, usize::MAX);
         for step in 0..steps {
             let mut cut = dead.clone();
             cut.books.collect(&mut cut.provider, cut.now, step);
-            complain(cut.free(fate), what);
+            complain(&cut.free(fate), what);
         }
         if number.is_multiple_of(thinned(23)) {
             whole.provider.told_gone.clear();
@@ -502,7 +520,7 @@ fn aftermath(scene: Scene, dead: &Remains, number: u64, what: &dyn std::fmt::Deb
             resumed.run();
             assert_eq!(resumed.done, Some(0), "{what:?}: resumed");
             check_verdicts(&resumed.remains, what);
-            complain(resumed.remains.check(), what);
+            complain(&resumed.remains.check(), what);
             assert_eq!(resumed.remains.books.open(), before, "{what:?}: resumed");
         }
     }
@@ -524,7 +542,7 @@ fn trial(scene: Scene, fault: Option<(u64, Fault)>) -> (u64, BTreeSet<&'static s
     let uncertain = host.done.unwrap_or_else(|| panic!("{what:?}: it did not end"));
     let remains = std::mem::take(&mut host.remains);
     check_verdicts(&remains, &what);
-    complain(remains.check(), &what);
+    complain(&remains.check(), &what);
     let left = scene.stop.is_some_and(|(_, level)| level == Shutdown::Leave);
     let told = uncertain as usize == remains.books.open();
     assert!(told || left, "{what:?}: {uncertain} uncertain, {} open in the ledger", remains.books.open());

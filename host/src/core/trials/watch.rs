@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::core::config::{Config, TestPlan};
 use crate::core::event::{
     Action, ChainId, Event, ExecutionId, KindInfo, Labels, LeaseId, Ms, Note, PlatformId, PoolId, TestId,
+    Trouble,
 };
 use crate::core::hash::mix;
 use crate::core::simulate::Observer;
@@ -201,6 +202,12 @@ impl<'a> Watch<'a> {
         }
     }
 
+    /// Whatever runs on a machine is lost with it.
+    fn lose(&mut self, lease: LeaseId) {
+        let lost = self.leases.get_mut(&lease).map(|held| std::mem::take(&mut held.running));
+        lost.unwrap_or_default().into_keys().for_each(|execution| self.over(execution));
+    }
+
     /// Machines that have had nothing to do for a while, though nothing waits, are too many if there are more than spares.
     fn check_useless(&mut self, now: Ms) {
         let waiting = self.tests.len() - self.done_before - self.verdicts.len() - self.on.len();
@@ -297,6 +304,7 @@ impl Observer for Watch<'_> {
             | Event::RunLost { execution } => {
                 self.over(*execution);
             }
+            Event::Lost { lease } => self.lose(*lease),
             Event::Stop { .. } => self.stopped = true,
             _ => {}
         }
@@ -345,6 +353,7 @@ impl Observer for Watch<'_> {
                 let same = self.leases.get(lease).is_some_and(|held| held.labels == *told);
                 self.check(now, same, "labels that no test left there, or not all");
             }
+            Action::Trouble(Trouble::MachineSilent { lease }) => self.lose(*lease),
             Action::Verdict { test, verdict } => self.verdict(now, *test, verdict),
             Action::Done { uncertain } => self.done(now, *uncertain),
             _ => {}

@@ -7,6 +7,7 @@
 //! - A packet that could only be sent in part belongs to the call that began it; others are put off until it is out. So what
 //!   was begun is gone on with ([`Ssh::settle`]), also for a command that nobody wants any more.
 //! - Closing a channel waits for the other side's goodbye, which a dead one never says: that is left to [`Ssh::settle`] too.
+//!   The end of a command is such a packet, too.
 //! - An exit status of 0 cannot be told from "not yet" before the channel is closed.
 //! - Keepalives are sent only when asked for. They want an answer here, since any byte from the peer is a sign of life.
 
@@ -17,6 +18,7 @@ mod dial;
 mod host_key;
 mod jump;
 mod line;
+mod proxy;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -29,6 +31,7 @@ use super::{CommandId, Error, Exit, Got, Interrupt, Result, Stream, Transport, W
 use crate::executor::spec::MachineSpec;
 use config::{Asking, Endpoint};
 use line::Line;
+use proxy::Proxy;
 
 /// More hops than anybody needs; ends loops in configurations.
 const MAX_HOPS: usize = 8;
@@ -42,11 +45,15 @@ pub struct Ssh {
     /// Given up, and not closed yet.
     leaving: Vec<Command>,
     next: u32,
+    /// Carries the line; ends with it.
+    _proxy: Option<Proxy>,
 }
 
 struct Command {
     channel: Channel,
     eof_told: [bool; 2],
+    /// Its end was a reason not to sleep, once.
+    end_told: bool,
     /// The last piece of input may be on its way in part.
     unfinished: bool,
     /// There is to be no more input.
@@ -74,12 +81,22 @@ impl Ssh {
         // Half of the time is for us; the other half is for the machine, whose silence must be longer.
         let dead_after = spec.silence() / 2;
         let mut line: Option<Line> = None;
+        let mut proxy: Option<Proxy> = None;
         for end in hops.iter().chain([&target]) {
-            let socket = match line.take() {
-                None => dial::dial(&end.host, end.port, dead_after, waker, interrupt)?,
-                Some(before) => jump::through(before, end, interrupt)?,
+            let socket = match (line.take(), &end.proxy_command) {
+                (Some(before), _) => jump::through(before, end, interrupt)?,
+                (None, None) => dial::dial(&end.host, end.port, dead_after, waker, interrupt)?,
+                (None, Some(command)) => {
+                    let (socket, started) = Proxy::start(command, end)?;
+                    proxy = Some(started);
+                    socket
+                }
             };
-            let mut next = Line::handshake(socket, end, ssh, spec, dead_after, waker, interrupt)?;
+            let next = Line::handshake(socket, end, ssh, spec, dead_after, waker, interrupt);
+            let mut next = match (next, &mut proxy) {
+                (Err(error), Some(proxy)) => return Err(proxy.explain(error)),
+                (next, _) => next?,
+            };
             auth::log_in(&mut next, end, interrupt)?;
             line = Some(next);
         }
@@ -88,7 +105,7 @@ impl Ssh {
             None => "exec ".to_owned(),
             Some(user) => format!("exec sudo -n -u {} -- ", quote(user)),
         };
-        Ok(Self { line, prefix, commands: BTreeMap::new(), leaving: vec![], next: 0 })
+        Ok(Self { line, prefix, commands: BTreeMap::new(), leaving: vec![], next: 0, _proxy: proxy })
     }
 
     fn get(&mut self, id: CommandId) -> Result<&mut Command> {
@@ -104,8 +121,16 @@ impl Ssh {
     }
 
     /// Something has been read from the socket that nobody has asked for since.
-    fn has_news(&self) -> bool {
-        self.commands.values().any(|command| {
+    fn has_news(&mut self) -> bool {
+        // First what may read on behalf of the others.
+        let mut over = false;
+        for command in self.commands.values_mut().filter(|command| !command.end_told) {
+            if command.channel.eof() && !is_pending(&command.channel.wait_close()) {
+                command.end_told = true;
+                over = true;
+            }
+        }
+        over || self.commands.values().any(|command| {
             command.channel.read_window().available > 0
                 || (command.eof_told != [true, true] && command.channel.eof())
         })
@@ -123,7 +148,8 @@ impl Transport for Ssh {
             session.channel_session()
         })?;
         let begun = self.line.finish("run a command", interrupt, |_| channel.exec(&command));
-        let mut command = Command { channel, eof_told: [false; 2], unfinished: false, eof_due: false };
+        let mut command =
+            Command { channel, eof_told: [false; 2], end_told: false, unfinished: false, eof_due: false };
         if let Err(e) = begun {
             if !command.leave() {
                 self.leaving.push(command);
