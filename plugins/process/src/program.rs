@@ -180,8 +180,8 @@ impl Program {
     /// As [`check`](Self::check); of kind `Other` and final, which says that nothing is known, without an exit status.
     pub fn make(&self, call: &Call) -> Result<()> {
         let output = self.run(call).map_err(|error| {
-            let message = format!("{} did not come to its end, and may have been obeyed", self.name());
-            Error::with_source(ErrorKind::Other, message, &error).retryable(false)
+            let message = format!("{}: it may have been obeyed all the same: {error}", self.name());
+            Error::new(ErrorKind::Other, message).retryable(false)
         })?;
         if output.status.success() { Ok(()) } else { Err(self.failed(output.status, &output.stderr)) }
     }
