@@ -1,5 +1,7 @@
 //! The conformance checks on provisioners that do something wrong.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -112,9 +114,9 @@ fn the_number_of_machines_is_told_beforehand() {
     let host = FakeHost::new();
     let careless = testkit::provisioner::<Careless>("{}", &host.handle()).unwrap();
     let asked = std::sync::atomic::AtomicU32::new(0);
-    let kit = Conformance::new(&careless, Careless::CAPABILITIES, &host).parallel(5).leases(|| {
-        Ok(testkit::lease(asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed)))
-    });
+    let kit = Conformance::new(&careless, Careless::CAPABILITIES, &host)
+        .parallel(5)
+        .leases(|| Ok(testkit::lease(asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed))));
     let announced = kit.machines();
     kit.run();
     drop(kit);
