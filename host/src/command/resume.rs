@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     cli,
-    config::{self, ExitStatus, Secrets, Surroundings},
+    config::{self, ExitStatus, Surroundings},
     core::{
         config::Past,
         event::{ChainId, Event, Ms, Note},
@@ -38,9 +38,9 @@ pub(super) fn resume(
     };
     terminal.log_to(&directory.log()).map_err(Error::State)?;
     let ledger_path = state.ledger(&run_file.run).map_err(Error::State)?;
-    // Of a run that has ended, the configuration may be gone.
+    // Of a run that has ended, the summary is there without its configuration.
     let plan = config::plan_again(&run_file.origin, around);
-    let secrets = plan.as_ref().map_or_else(|_| Secrets::default(), |plan| plan.secrets.clone());
+    let secrets = plan.as_ref().map(|plan| plan.secrets.clone()).unwrap_or_default();
     terminal.mask(&secrets);
     let freed = gc::free_run(&ledger_path, wanted.libraries.clone(), &state, around, &secrets, terminal)?;
     if progress.ended.is_some() && open_tests(&progress) == 0 && directory.is_complete() {

@@ -268,7 +268,7 @@ impl Engine {
                     self.called(number)
                 )),
                 false => {
-                    self.warn(format!("{}: its provider does not have it any more", self.called(number)))
+                    self.warn(format!("{}: its provider does not have it any more", self.called(number)));
                 }
             }
         }

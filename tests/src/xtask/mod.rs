@@ -3,6 +3,7 @@
 mod bench;
 mod campaign;
 mod demo;
+mod executor;
 mod faults;
 mod fmf_fuzz;
 mod install;
@@ -64,6 +65,12 @@ enum Command {
     },
     /// Kill hosts at random moments, let them clean up or resume, and count what is left, lost or wrong
     Campaign(campaign::Campaign),
+    /// Run the executor's cases (tests/executor) on machines of yours, in both dialects, and compare what comes of them
+    Executor {
+        /// Arguments for atex-host (default: four machines of this box)
+        #[arg(last = true)]
+        args: Vec<String>,
+    },
     /// Build for release and install program, plugins, manual pages, completions and the plugin-api crate
     Install {
         /// Root of the installation, e.g. /usr/local
@@ -81,6 +88,7 @@ pub fn run(xtask: Xtask) -> Result<()> {
         Command::SelfTest => selftest::selftest(),
         Command::Faults { keepalive } => faults::faults(keepalive),
         Command::FmfFuzz { seed, count, release } => fmf_fuzz::fmf_fuzz(seed, count, release),
+        Command::Executor { args } => executor::executor(&args),
         Command::Campaign(wanted) => campaign::campaign(&wanted),
         Command::Install { prefix } => install::install(&prefix),
     }
