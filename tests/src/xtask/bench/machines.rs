@@ -204,7 +204,7 @@ exec podman --root $1/storage --runroot $1/run --storage-driver vfs "\$@"
 END
 chmod +x podman
 cp "$(command -v busybox)" root/bin/busybox
-for applet in $(busybox --list); do ln -s busybox "root/bin/$applet"; done
+for applet in $(busybox --list); do [ "$applet" = busybox ] || ln -s busybox "root/bin/$applet"; done
 for program in bash tar; do
     rm -f "root/bin/$program"
     cp -L "$(command -v $program)" root/bin/

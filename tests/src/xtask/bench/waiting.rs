@@ -190,18 +190,15 @@ fn make_tree(place: &Path, machines: usize, up: &Path, gate: &Path) -> Result<Pa
 fn make_pool(place: &Path, transports: &[String], machines: usize) -> Result<String> {
     use std::os::unix::fs::PermissionsExt as _;
     let program = place.join("pool");
-    let mut script = String::from("#!/bin/bash\ntransports=(\n");
-    for transport in transports {
-        script.push_str(&format!("'{transport}'\n"));
-    }
-    script.push_str(&format!(
-        ")\nread -r request\ndirectory={}/machines/$ATEX_LEASE\ncase $ATEX_REQUEST in\n\
+    let words: String = transports.iter().map(|transport| format!("'{transport}'\n")).collect();
+    let script = format!(
+        "#!/bin/bash\ntransports=(\n{words})\nread -r request\ndirectory={}/machines/$ATEX_LEASE\ncase $ATEX_REQUEST in\n\
          reserve) mkdir -p \"$directory\"; t=${{transports[0x${{ATEX_LEASE: -2}} % {}]}}\n\
          echo \"{{\\\"machine\\\": {{\\\"id\\\": \\\"$ATEX_LEASE\\\", \\\"transport\\\": ${{t/DIRECTORY/$directory}}}}}}\" ;;\n\
          list) echo '{{\"held\": []}}' ;;\n*) echo '{{}}' ;;\nesac\n",
         place.display(),
         transports.len()
-    ));
+    );
     fs::write(&program, script)?;
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
     Ok(format!("{{use: exec, program: '{}', max: {machines}}}", program.display()))
