@@ -28,9 +28,9 @@ use atex_host::executor::Handle;
 use atex_host::executor::spec::{Action, Ended, MachineSpec, Order, Phase, Report, Site};
 use atex_plugin_api::model::{HostKeyCheck, SshTransport, Transport};
 use common::alone::{Alone, Switch, alone, ip, run_all};
-use common::cases::tree;
 use common::fixtures::{PORT, Setting, Sshd};
-use common::{Machine, eventually, holds, site, spec, test};
+use common::proxy::{Badness, Proxy};
+use common::{Machine, eventually, holds, site, spec, test, tree};
 
 #[test]
 fn every_wait() {
@@ -267,6 +267,12 @@ fn a_jump_host_that_reaches_nobody() {
     });
 }
 
+/// Whether a part of the large file is there.
+fn arrives(sshd: &Sshd) -> bool {
+    let files = sshd.work_directories().into_iter().map(|path| path.join("s0/tree/large"));
+    files.map(fs::metadata).any(|file| file.is_ok_and(|it| it.len() > 0))
+}
+
 fn freeze(sshd: &Sshd) -> Vec<String> {
     let all = sshd.everything();
     Sshd::signal(&all, "-STOP");
@@ -283,13 +289,7 @@ fn a_machine_that_dies_during_an_upload() {
         large.set_len(4 << 30).unwrap();
         let mut machine = Machine::connect(for_ever(sshd.transport()));
         machine.send(Order::Setup(Arc::new(site(tree.path()))));
-        let arrived = || {
-            let directories = sshd.work_directories().into_iter();
-            directories
-                .map(|path| path.join("s0/tree/large"))
-                .any(|file| fs::metadata(file).is_ok_and(|it| it.len() > 0))
-        };
-        eventually(|| holds(arrived(), "nothing arrives"));
+        eventually(|| holds(arrives(&sshd), "nothing arrives"));
         let all = freeze(&sshd);
         it.strike();
         machine.send(Order::HandBack);
@@ -298,6 +298,32 @@ fn a_machine_that_dies_during_an_upload() {
         it.known("setup failed, machine lost");
         drop(machine);
         Sshd::signal(&all, "-CONT");
+        it.gone(&sshd);
+    });
+}
+
+#[test]
+#[ignore = "run alone by every_wait"]
+fn an_upload_over_a_slow_link() {
+    alone("cancel: an upload over a slow link", |it| {
+        let sshd = Sshd::start(&[]).expect("an sshd");
+        let badness = Badness { rate: 1 << 20, ..Badness::default() };
+        let proxy = Proxy::start(format!("{}:{PORT}", sshd.address).parse().unwrap(), badness);
+        let mut transport = sshd.transport();
+        (transport.host, transport.port) = ("127.0.0.1".into(), Some(proxy.port));
+        let tree = tree();
+        fs::File::create(tree.path().join("large")).unwrap().set_len(4 << 30).unwrap();
+        let mut machine = Machine::connect(for_ever(transport));
+        machine.send(Order::Setup(Arc::new(site(tree.path()))));
+        eventually(|| holds(arrives(&sshd), "nothing arrives"));
+        it.strike();
+        machine.send(Order::HandBack);
+        // The machine is good, and what is on its way does not keep it from hearing so.
+        assert!(matches!(machine.report(), Report::SetupFailed { .. }));
+        let last = machine.report();
+        assert!(matches!(&last, Report::HandedBack { problems } if problems.is_empty()), "{last:?}");
+        it.known("setup failed, handed back");
+        drop(machine);
         it.gone(&sshd);
     });
 }

@@ -22,10 +22,9 @@ use std::time::Duration;
 use atex_host::executor::spec::{Ended, Limits, MachineSpec, Order, Report, RunReport, Site, TestSpec};
 use atex_plugin_api::model::{LocalTransport, Transport};
 use common::alone::{Alone, Switch, alone, run_all};
-use common::cases::tree;
 use common::fixtures::{PORT, Setting, Sshd};
 use common::proxy::{Badness, Proxy};
-use common::{Machine, artifact, eventually, holds, site, spec, test};
+use common::{Machine, artifact, eventually, holds, site, spec, test, tree};
 
 #[test]
 fn every_fault() {
@@ -126,7 +125,7 @@ fn link_cut_for_a_while() {
         let run = machine.finished();
         it.known("pass");
         assert_eq!(run.status, "pass", "{run:?}");
-        let all: String = (1..=40).map(|n| format!("{n}\n")).collect();
+        let all: String = (1..=40).map(|n| n.to_string() + "\n").collect();
         assert_eq!(artifact(&run, "files/output.txt"), all);
         assert!(machine.hand_back().is_empty());
         it.gone(&sshd);
@@ -262,9 +261,9 @@ fn frequent_new_keys() {
 #[test]
 #[ignore = "run alone by every_fault"]
 fn slow_frequent_new_keys() {
-    alone("RekeyLimit 256K: 24 MB up, 24 MB down", |it| {
+    alone("RekeyLimit 256K: 8 MB up, 8 MB down", |it| {
         let sshd = sshd(&["RekeyLimit 256K"]);
-        bulk(it, machine_spec(&sshd), 24_000_000);
+        bulk(it, machine_spec(&sshd), 8_000_000);
         it.gone(&sshd);
     });
 }
@@ -375,9 +374,10 @@ fn machine_disk_full() {
         let run = machine.run(test("head -c 5000000 /dev/zero >fill"));
         it.known("fail, the test's own");
         assert_eq!((run.ended, run.status.as_str()), (Ended::Exited(1), "fail"));
-        // Nothing could be written for these, which need nothing of it.
+        // Its metadata could not be written, which its log may say; the test needs nothing of it.
         let run = machine.run(test("echo goes on; [[ $(stat -c %s fill) -gt 1000000 ]]"));
-        assert_eq!((run.status.as_str(), artifact(&run, "files/output.txt").as_str()), ("pass", "goes on\n"));
+        assert_eq!(run.status, "pass", "{run:?}");
+        assert!(artifact(&run, "files/output.txt").ends_with("goes on\n"));
         assert_eq!(machine.run(test("rm fill; echo x >new")).status, "pass");
         assert!(machine.hand_back().is_empty());
         it.gone(&sshd);
@@ -505,6 +505,44 @@ fn large_upload_over_ssh() {
     alone("upload of 2 GiB, ssh", |it| {
         let sshd = sshd(&[]);
         uploads(it, &Transport::Ssh(sshd.transport()), 2 << 30);
+        it.gone(&sshd);
+    });
+}
+
+/// A test that ignores signals is cancelled; the machine stays good.
+fn cancelled(it: &mut Alone, transport: Transport) {
+    let tree = tree();
+    let mut machine = up(spec(transport), site(tree.path()));
+    let script = format!(
+        "trap '' TERM HUP INT; setsid sleep 1000.5 & {}while :; do sleep 1000.5; done",
+        result("before")
+    );
+    let (execution, _) = machine.start(test(&script), 0);
+    result_arrives(&mut machine);
+    it.strike();
+    machine.send(Order::Cancel { execution });
+    let run = machine.finished();
+    it.known("infra, cancelled");
+    assert_eq!((run.ended.clone(), run.status.as_str()), (Ended::Cancelled, "infra"));
+    assert!(results(&run).contains("before"));
+    assert_eq!(machine.run(test("true")).status, "pass");
+    assert!(machine.hand_back().is_empty());
+}
+
+#[test]
+#[ignore = "run alone by every_fault"]
+fn cancelled_locally() {
+    alone("cancelled, local, the test ignores signals", |it| {
+        cancelled(it, Transport::Local(LocalTransport::default()));
+    });
+}
+
+#[test]
+#[ignore = "run alone by every_fault"]
+fn cancelled_over_ssh() {
+    alone("cancelled, ssh, the test ignores signals", |it| {
+        let sshd = sshd(&[]);
+        cancelled(it, Transport::Ssh(sshd.transport()));
         it.gone(&sshd);
     });
 }

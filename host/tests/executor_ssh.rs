@@ -18,9 +18,8 @@ use std::time::{Duration, Instant};
 use atex_host::executor::Handle;
 use atex_host::executor::spec::{Ended, MachineSpec, Order, Report};
 use atex_plugin_api::model::{HostKeyCheck, SshTransport, Transport};
-use common::cases::tree;
 use common::fixtures::{PORT, Sshd};
-use common::{Machine, artifact, site, spec, test};
+use common::{Machine, artifact, site, spec, test, tree};
 
 macro_rules! sshd {
     ($($line:expr),*) => {
@@ -142,7 +141,8 @@ fn every_key_of_an_agent_is_tried() {
         .env("ATEX_TEST_ADDRESS", &sshd.address)
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
 }
 
 #[test]
@@ -159,6 +159,155 @@ fn with_the_agent_of_the_environment() {
 fn add(socket: &Path, key: &Path) {
     let added = Command::new("ssh-add").arg("-q").arg(key).env("SSH_AUTH_SOCK", socket).status().unwrap();
     assert!(added.success());
+}
+
+#[test]
+fn passwords() {
+    for way in ["PasswordAuthentication yes", "KbdInteractiveAuthentication yes"] {
+        let pam = if way.starts_with('K') { "UsePAM yes" } else { "UsePAM no" };
+        let sshd = sshd!(way, pam, "PermitRootLogin yes", "PubkeyAuthentication no");
+        let with = |password: &str| {
+            let mut transport = sshd.transport();
+            transport.keys.clear();
+            transport.password = Some(password.into());
+            transport
+        };
+        attempt(ssh(with("secret"))).unwrap();
+        let why = attempt(hurried(with("wrong"))).unwrap_err();
+        assert!(why.contains("did not let root in") && why.contains("password"), "{way}: {why}");
+        assert!(!why.contains("wrong"), "a password is shown: {why}");
+    }
+}
+
+#[test]
+fn a_certificate_beside_the_key() {
+    let store = tempfile::tempdir().unwrap();
+    let authority = store.path().join("authority");
+    let keygen = |words: &[&str]| {
+        let mut command = Command::new("ssh-keygen");
+        assert!(command.arg("-q").args(words).status().unwrap().success());
+    };
+    for kind in ["ed25519", "ecdsa", "rsa"] {
+        let name = authority.with_extension(kind).display().to_string();
+        keygen(&["-t", "ed25519", "-N", "", "-f", &name]);
+        let sshd = sshd!(&format!("TrustedUserCAKeys {name}.pub"), "AuthorizedKeysFile none");
+        let key = store.path().join(format!("key-{kind}")).display().to_string();
+        keygen(&["-t", kind, "-N", "", "-f", &key]);
+        let mut transport = sshd.transport();
+        transport.keys = vec![key.clone()];
+        assert!(attempt(hurried(transport.clone())).is_err(), "{kind}: let in without a certificate");
+        keygen(&["-s", &name, "-I", "id", "-n", "root", &format!("{key}.pub")]);
+        attempt(ssh(transport)).unwrap_or_else(|why| panic!("{kind}: {why}"));
+    }
+}
+
+#[test]
+fn compressed() {
+    let sshd = sshd!("Compression yes");
+    let tree = tree();
+    fs::write(tree.path().join("large"), vec![7; 3 << 20]).unwrap();
+    let mut transport = sshd.transport();
+    transport.compression = true;
+    let mut machine = Machine::up(Transport::Ssh(transport), site(tree.path()));
+    let run = machine.run(test("cat large"));
+    assert_eq!((run.status.as_str(), artifact(&run, "files/output.txt").len()), ("pass", 3 << 20));
+    machine.hand_back();
+}
+
+#[test]
+fn as_another_user() {
+    let programs = tempfile::tempdir().unwrap();
+    let mode = |mode| std::os::unix::fs::PermissionsExt::from_mode(mode);
+    fs::set_permissions(programs.path(), mode(0o755)).unwrap();
+    let sudo = programs.path().join("sudo");
+    // Stands in for sudo(8), with the words that it has to get.
+    let script = "#!/bin/bash\n[[ \"$1 $2 $3 $4\" == '-n -u nobody --' ]] || exit 1\nshift 4\n\
+                  exec setpriv --reuid nobody --regid nogroup --clear-groups -- \"$@\"\n";
+    fs::write(&sudo, script).unwrap();
+    fs::set_permissions(&sudo, mode(0o755)).unwrap();
+    let sshd = sshd!(&format!("SetEnv PATH={}:/usr/bin:/bin:/usr/sbin:/sbin", programs.path().display()));
+    let mut transport = sshd.transport();
+    transport.sudo = Some("nobody".into());
+    let tree = tree();
+    let mut machine = Machine::up(Transport::Ssh(transport), site(tree.path()));
+    let run = machine.run(test("id -un; cat deep/er/file; [[ $TMT_TREE == /var/tmp/* ]]"));
+    assert_eq!(artifact(&run, "files/output.txt"), "nobody\ncontent\n", "{run:?}");
+    assert!(machine.hand_back().is_empty());
+}
+
+/// `ssh` in a PATH of its own, which reads this configuration only.
+fn ssh_program(directory: &Path, configuration: &str) -> String {
+    fs::write(directory.join("config"), configuration).unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let real = std::env::split_paths(&path).map(|at| at.join("ssh")).find(|ssh| ssh.exists()).unwrap();
+    let script =
+        format!("#!/bin/sh\nexec {} -F {} \"$@\"\n", real.display(), directory.join("config").display());
+    fs::write(directory.join("ssh"), script).unwrap();
+    fs::set_permissions(directory.join("ssh"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    format!("{}:{path}", directory.display())
+}
+
+#[test]
+fn the_configuration_of_ssh_is_followed() {
+    let (near, far) = (sshd!(), sshd!());
+    fs::copy(far.directory.path().join("authorized"), near.directory.path().join("authorized")).unwrap();
+    let store = tempfile::tempdir().unwrap();
+    let known = store.path().join("known");
+    let authority = store.path().join("authorities");
+    fs::write(&known, format!("farthest {}\n", far.host_key())).unwrap();
+    fs::write(&authority, format!("@cert-authority *.certified {}\n", far.host_key())).unwrap();
+    let key = far.directory.path().join("user");
+    let configuration = format!(
+        "Host cert.certified\n UserKnownHostsFile {authority}\n HostKeyAlias cert.certified\n\
+         Host far farther piped broken cert.certified\n HostName {far}\n HostKeyAlias farthest\n\
+         Host near\n HostName {near}\n StrictHostKeyChecking no\n UserKnownHostsFile /dev/null\n LogLevel ERROR\n\
+         Host farther\n ProxyJump near\n\
+         Host piped\n ProxyCommand ssh -W %h:%p near\n\
+         Host broken\n ProxyCommand sh -c 'echo no way to %n >&2'\n\
+         Host *\n User root\n Port {PORT}\n IdentityFile {key}\n IdentitiesOnly yes\n UserKnownHostsFile {known}\n",
+        far = far.address,
+        near = near.address,
+        key = key.display(),
+        known = known.display(),
+        authority = authority.display(),
+    );
+    let path = ssh_program(store.path(), &configuration);
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "with_the_configuration_of_the_environment", "--ignored", "--nocapture"])
+        .env("PATH", path)
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
+}
+
+#[test]
+#[ignore = "run by the_configuration_of_ssh_is_followed"]
+fn with_the_configuration_of_the_environment() {
+    let named = |host: &str| {
+        let mut transport = SshTransport::default();
+        transport.host = host.into();
+        transport.host_key_check = HostKeyCheck::Strict;
+        transport
+    };
+    attempt(ssh(named("far"))).unwrap();
+    // The host on the way is in no file.
+    let mut by_jump = named("farther");
+    by_jump.host_key_check = HostKeyCheck::AcceptNew;
+    attempt(ssh(by_jump)).unwrap();
+    let tree = tree();
+    let mut machine = Machine::up(Transport::Ssh(named("piped")), site(tree.path()));
+    let run = machine.run(test("head -c 2000000 /dev/zero; cat deep/er/file >&2"));
+    assert_eq!((run.status.as_str(), artifact(&run, "files/output.txt").len()), ("pass", 2_000_008));
+    assert!(machine.hand_back().is_empty());
+    let why = attempt(hurried(named("broken"))).unwrap_err();
+    assert!(why.contains("ProxyCommand: no way to broken"), "{why}");
+    for check in [HostKeyCheck::Strict, HostKeyCheck::AcceptNew] {
+        let mut certified = named("cert.certified");
+        certified.host_key_check = check;
+        let why = attempt(ssh(certified)).unwrap_err();
+        assert!(why.contains("@cert-authority"), "{why}");
+    }
 }
 
 #[test]

@@ -3,5 +3,6 @@
 pub mod build;
 pub mod campaign;
 pub mod e2e;
+pub mod expect;
 pub mod watch;
 pub mod xtask;

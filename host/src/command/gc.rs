@@ -33,11 +33,15 @@ const RELEASE_LIMIT: Duration = Duration::from_mins(5);
 
 pub(super) fn gc(gc: &cli::Gc, around: &Surroundings, terminal: &Terminal) -> Result<ExitStatus, Error> {
     let state = StateDir::from_environment().map_err(Error::State)?;
+    let secrets = gc.plan.as_ref().map(|plan| plan.secrets.clone()).unwrap_or_default();
+    // Shared: those that ledgers lead to are found on the way.
+    terminal.mask(&secrets);
     let mut collector = Collector {
         around,
         state: &state,
         gc,
         json: terminal.output().format == Format::Json,
+        secrets,
         held: 0,
         freed: 0,
         patience: Patience::new(),
@@ -58,6 +62,7 @@ pub(super) fn free_run(
     libraries: crate::config::Libraries,
     state: &StateDir,
     around: &Surroundings,
+    secrets: &Secrets,
     terminal: &Terminal,
 ) -> Result<ExitStatus, Error> {
     if !ledger.exists() {
@@ -65,8 +70,16 @@ pub(super) fn free_run(
     }
     let gc = cli::Gc { runs: Vec::new(), plan: None, libraries, force: false };
     let json = terminal.output().format == Format::Json;
-    let mut collector =
-        Collector { around, state, gc: &gc, json, held: 0, freed: 0, patience: Patience::new() };
+    let mut collector = Collector {
+        around,
+        state,
+        gc: &gc,
+        json,
+        secrets: secrets.clone(),
+        held: 0,
+        freed: 0,
+        patience: Patience::new(),
+    };
     collector.ledger(ledger)?;
     Ok(collector.status())
 }
@@ -84,6 +97,8 @@ struct Collector<'a> {
     state: &'a StateDir,
     gc: &'a cli::Gc,
     json: bool,
+    /// Of all configurations that were looked at so far; masked in whatever is said.
+    secrets: Secrets,
     /// Leases that may still hold something.
     held: u64,
     freed: u64,
@@ -212,7 +227,8 @@ impl Collector<'_> {
     /// The provisioner of a lease, from the file that the run used; `--plugin` replaces it.
     fn provisioner(&self, claim: &Claim) -> Result<Provisioner, Error> {
         let mut libraries = self.gc.libraries.clone();
-        let replaced = registry(&libraries, self.state)?.find(Kind::Provisioner, &claim.plugin.name);
+        let replaced =
+            registry(&libraries, self.state, &self.secrets)?.find(Kind::Provisioner, &claim.plugin.name);
         let named = replaced.is_ok_and(|offer| {
             self.gc.libraries.files.iter().any(|file| same_file(file, offer.library().path()))
         });
@@ -234,17 +250,17 @@ impl Collector<'_> {
             &claim.configuration,
             claim.place.as_ref(),
             self.around,
-            &Secrets::default(),
+            &self.secrets,
         )?;
-        open::provisioner(&registry(&libraries, self.state)?, &entry)
+        open::provisioner(&registry(&libraries, self.state, &self.secrets)?, &entry, &self.secrets)
     }
 
     /// Everything that an owner holds in the pools of a configuration, record or not.
     fn owner(&mut self, plan: &crate::config::RunPlan) -> Result<(), Error> {
         let alive = self.runs_alive()?;
-        let registry = open::registry(&plan.libraries, plan.allow.strict, self.state)?;
+        let registry = open::registry(&plan.libraries, plan.allow.strict, self.state, &self.secrets)?;
         for pool in &plan.pools {
-            let provisioner = open::provisioner(&registry, &pool.provisioner)?;
+            let provisioner = open::provisioner(&registry, &pool.provisioner, &self.secrets)?;
             let held = match self.patience.with(|| list(&provisioner, &plan.owner)) {
                 Ok(held) => held,
                 Err(why) => {
@@ -310,6 +326,7 @@ impl Collector<'_> {
     }
 
     fn say(&self, what: &str, machine: &str, pool: &str, why: &str) -> Result<(), Error> {
+        let why = &*self.secrets.mask(why);
         let mut out = io::stdout().lock();
         let written = if self.json {
             let line = serde_json::json!({"what": what, "machine": machine, "pool": pool, "why": why});
@@ -336,8 +353,12 @@ impl Collector<'_> {
     }
 }
 
-fn registry(libraries: &crate::config::Libraries, state: &StateDir) -> Result<Arc<Registry>, Error> {
-    open::registry(libraries, false, state)
+fn registry(
+    libraries: &crate::config::Libraries,
+    state: &StateDir,
+    secrets: &Secrets,
+) -> Result<Arc<Registry>, Error> {
+    open::registry(libraries, false, state, secrets)
 }
 
 fn same_file(one: &Path, other: &Path) -> bool {

@@ -1,4 +1,4 @@
-//! `history`, and what other commands want of it: what to expect of tests, and to remember what a run has shown.
+//! `history`, and what other commands want of it: what to expect of tests.
 
 use std::{io, io::Write as _};
 
@@ -6,7 +6,7 @@ use crate::{
     cli::{self, Format},
     config::{ConfigError, ExitStatus},
     fmf::regex::Regex,
-    store::{Expectations, History, HistoryError, JournalReader, RunDir, RunFile, Sample, StateDir, What},
+    store::{Expectations, History, HistoryError, StateDir},
 };
 
 use super::{Error, Terminal};
@@ -50,34 +50,10 @@ pub(super) fn expectations<'n>(
         .collect()
 }
 
-/// Remembers what the journal of a run has of its executions. The run is over either way; a failure is only told.
-pub(super) fn remember(state: &StateDir, directory: &RunDir, run: &RunFile) {
-    let remembered = samples(directory, run).map_err(Problem::Journal).and_then(|samples| {
-        let mut history = open(state)?;
-        history.record(&run.run, &samples).map_err(Problem::History)
-    });
-    if let Err(error) = remembered {
-        warn(&error);
-    }
-}
-
-fn samples(directory: &RunDir, run: &RunFile) -> io::Result<Vec<Sample>> {
-    let mut reader = JournalReader::open(&directory.journal_path(), 0)?;
-    let mut samples = Vec::new();
-    while let Some(record) = reader.next_record()? {
-        if let What::Finished(execution) = record.what {
-            samples.extend(Sample::of(run, &execution));
-        }
-    }
-    Ok(samples)
-}
-
 #[derive(Debug, thiserror::Error)]
 enum Problem {
     #[error("cannot use the state directory: {0}")]
     State(io::Error),
-    #[error("cannot read the journal for the history: {0}")]
-    Journal(io::Error),
     #[error(transparent)]
     History(#[from] HistoryError),
 }
@@ -87,5 +63,5 @@ fn open(state: &StateDir) -> Result<History, Problem> {
 }
 
 fn warn(error: &dyn std::error::Error) {
-    tracing::warn!("{error}; durations of tests are guessed and not remembered");
+    tracing::warn!("{error}; durations of tests are guessed");
 }

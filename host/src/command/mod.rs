@@ -1,5 +1,6 @@
 //! What is done for each command.
 
+mod check_live;
 mod error;
 mod gc;
 mod history;
@@ -43,6 +44,7 @@ pub fn execute(
         Command::History(wanted) => history::history(&wanted, terminal),
         Command::PluginsList(libraries) => plugins::list(&libraries, terminal),
         Command::PluginsCheck(file) => plugins::check(&file, terminal),
+        Command::PluginsCheckLive(wanted) => check_live::check(*wanted, terminal),
         Command::PluginsNew(wanted) => plugins::new(&wanted),
         Command::Fmf(args) => fmf(&args),
         Command::Print(text) => print(&text),

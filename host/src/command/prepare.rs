@@ -70,7 +70,7 @@ impl Prepared {
 }
 
 pub(super) fn prepare(plan: RunPlan, run: &str, state: &StateDir) -> Result<Prepared, Error> {
-    let registry = open::registry(&plan.libraries, plan.allow.strict, state)?;
+    let registry = open::registry(&plan.libraries, plan.allow.strict, state, &plan.secrets)?;
     let Selected { plan, tree: root, digest, mut platforms, mut warnings } = select(plan, state)?;
     let plan =
         plan.with_schemas(|kind, name| Some(registry.find(kind, name).ok()?.provided().schema.clone()));
@@ -169,7 +169,7 @@ fn pools(plan: &RunPlan, used: &mut Used<'_>, state: &StateDir) -> Result<(Vec<P
     let mut pools = Vec::new();
     let mut configs = Vec::new();
     for (number, of_plan) in plan.pools.iter().enumerate() {
-        let provisioner = open::provisioner(used.registry, &of_plan.provisioner)?;
+        let provisioner = open::provisioner(used.registry, &of_plan.provisioner, &plan.secrets)?;
         let max = match of_plan.max {
             Some(max) => max.get(),
             None => capacity(&provisioner)?,

@@ -38,16 +38,19 @@ pub(super) fn resume(
     };
     terminal.log_to(&directory.log()).map_err(Error::State)?;
     let ledger_path = state.ledger(&run_file.run).map_err(Error::State)?;
-    let freed = gc::free_run(&ledger_path, wanted.libraries.clone(), &state, around, terminal)?;
+    // Of a run that has ended, the summary is there without its configuration.
+    let plan = config::plan_again(&run_file.origin, around);
+    let secrets = plan.as_ref().map(|plan| plan.secrets.clone()).unwrap_or_default();
+    terminal.mask(&secrets);
+    let freed = gc::free_run(&ledger_path, wanted.libraries.clone(), &state, around, &secrets, terminal)?;
     if progress.ended.is_some() && open_tests(&progress) == 0 && directory.is_complete() {
         let status = summary(&directory, &run_file, terminal)?;
         return Ok([status, freed].into_iter().collect());
     }
     progress.reopen_stopped();
 
-    let mut plan = config::plan_again(&run_file.origin, around)?;
+    let mut plan = plan?;
     plan.libraries.files.splice(0..0, wanted.libraries.files.iter().cloned());
-    terminal.mask(&plan.secrets);
     let mut prepared = prepare(plan, &run_file.run, &state)?;
     check_unchanged(&prepared, &run_file, wanted.force)?;
     prepared.job.directory = directory.path().into();

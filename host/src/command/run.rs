@@ -4,6 +4,7 @@ use std::{
     io::{self, Write as _},
     process,
     sync::Arc,
+    time::Duration,
 };
 
 use uuid::Uuid;
@@ -13,13 +14,13 @@ use crate::{
     config::{ExitStatus, RunDirectory, RunPlan},
     core::event::Event,
     engine::{self, Chronicle, Engine, unix_ms},
-    report::{self, Console, PluginReporter, Style},
+    report::{self, Console, Follower, PluginReporter, Statistics, Style},
     store::{Ledger, RunDir, RunFile, RunPlatform, Session, StateDir, What},
     text::{counted, printable},
 };
 
 use super::{
-    Error, Terminal, history,
+    Error, Terminal,
     prepare::{Prepared, prepare},
     usage,
 };
@@ -80,16 +81,28 @@ pub(super) fn go(
     journal.append(&begins).map_err(Error::State)?;
     let (sender, inbox) = engine::inbox();
     let mut readers = Vec::new();
-    let mut names = vec![(CONSOLE.to_owned(), CONSOLE_TIMEOUT)];
-    let console = Console::new(
-        style(terminal),
-        Arc::clone(&run_file),
-        directory.path().to_owned(),
-        terminal.bar().clone(),
-    );
-    // The console goes on from here; reporters are told everything anew.
-    let wake = report::start(CONSOLE, Box::new(console), directory.journal_path(), offset, sender.clone());
-    readers.push(wake.map_err(Error::Thread)?);
+    let mut names = Vec::new();
+    let mut start = |name: &str, follower: Box<dyn Follower>, offset: u64, timeout: Duration| {
+        let wake = report::start(name, follower, directory.journal_path(), offset, sender.clone());
+        readers.push(wake.map_err(Error::Thread)?);
+        names.push((name.to_owned(), timeout));
+        Ok::<(), Error>(())
+    };
+    let (style, bar) = (style(terminal), terminal.bar().clone());
+    let console = Console::new(style, Arc::clone(&run_file), directory.path().to_owned(), bar);
+    // The console goes on from here; all others are told everything anew.
+    start(CONSOLE, Box::new(console), offset, CONSOLE_TIMEOUT)?;
+    if let Some(recorder) = report::recorder(state.history(), &run_file) {
+        start(HISTORY, Box::new(recorder), 0, HISTORY_TIMEOUT)?;
+    }
+    if let Some(every) = prepared.plan.statistics {
+        let watched = terminal.clone();
+        let say = move |line: &str| {
+            tracing::debug!("{line}");
+            watched.say(line);
+        };
+        start(STATISTICS, Box::new(Statistics::new(every, run_file.tests.len(), say)), 0, CONSOLE_TIMEOUT)?;
+    }
     for (reporter, timeout) in prepared.reporters {
         let name = reporter.instance().name().to_owned();
         let follower = PluginReporter::new(
@@ -99,9 +112,7 @@ pub(super) fn go(
             resumed,
             Arc::clone(&prepared.metadata),
         );
-        let wake = report::start(&name, Box::new(follower), directory.journal_path(), 0, sender.clone());
-        readers.push(wake.map_err(Error::Thread)?);
-        names.push((name, timeout));
+        start(&name, Box::new(follower), 0, timeout)?;
     }
     let keep_artifacts = prepared.plan.keep_artifacts;
     let chronicle = Chronicle::start(journal, ledger, readers).map_err(Error::State)?;
@@ -113,15 +124,18 @@ pub(super) fn go(
     if let Err(error) = directory.set_complete(true) {
         tracing::warn!("cannot note that the run is complete: {error}");
     }
-    history::remember(state, &directory, &run_file);
     usage::tell();
     Ok(tally.exit())
 }
 
 /// How long the console may take to show what is left at the end.
-const CONSOLE_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
-/// The console's name among the readers.
-const CONSOLE: &str = "console";
+const CONSOLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The same of the history: longer than it waits for other hosts.
+const HISTORY_TIMEOUT: Duration = Duration::from_secs(60);
+/// Names of the host's own readers, such as no plugin has.
+const CONSOLE: &str = "the console";
+const HISTORY: &str = "the history";
+const STATISTICS: &str = "the statistics";
 
 pub(super) fn style(terminal: &Terminal) -> Style {
     let output = terminal.output();
@@ -134,7 +148,7 @@ pub(super) fn style(terminal: &Terminal) -> Style {
 }
 
 /// `20261122-194501-1a2b3c`: UTC and something that makes it unique.
-fn run_id() -> String {
+pub(super) fn run_id() -> String {
     let now = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string();
     let unique = Uuid::now_v7().simple().to_string();
     format!("{now}-{}", &unique[unique.len() - 6..])

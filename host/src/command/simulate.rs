@@ -37,7 +37,8 @@ struct Workload {
 pub(super) fn simulate(wanted: cli::Simulate, terminal: &Terminal) -> Result<ExitStatus, Error> {
     let state = StateDir::from_environment().map_err(Error::State)?;
     let deadline = wanted.deadline.map(|time| Ms::try_from(time.as_millis()).unwrap_or(Ms::MAX));
-    let registry = open::registry(&wanted.plan.libraries, wanted.plan.allow.strict, &state)?;
+    let registry =
+        open::registry(&wanted.plan.libraries, wanted.plan.allow.strict, &state, &wanted.plan.secrets)?;
     let workload = match wanted.synthetic {
         Some(tests) => synthetic(tests.get(), wanted.plan),
         None => of_tree(wanted.plan, &state)?,

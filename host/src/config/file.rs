@@ -50,6 +50,8 @@ pub(crate) struct File {
     /// Machines kept ready beyond what is running; 0 if not given.
     pub(crate) spares: Option<u32>,
     pub(crate) limits: LimitsEntry,
+    /// How often a line says how far the run is; never if not given.
+    pub(crate) statistics: Option<Span>,
     /// Where results go; jsonl if not given.
     pub(crate) reporters: Option<Vec<NameOr<ReporterEntry>>>,
     /// Where results go of runs that were repeated later; they are dropped if not given.

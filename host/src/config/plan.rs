@@ -69,6 +69,8 @@ pub struct RunPlan {
     pub limits: Limits,
     /// Machines that are kept ready beyond what is running.
     pub spares: u32,
+    /// How often a line says how far the run is.
+    pub statistics: Option<Duration>,
     /// For everything random; drawn if the user gave none, and to be printed.
     pub seed: u64,
     pub run_directory: RunDirectory,
@@ -420,6 +422,7 @@ mod tests {
             selection: Selection::default(),
             limits: Limits::default(),
             spares: 0,
+            statistics: None,
             seed: 1,
             run_directory: RunDirectory::Fresh { below: "/tree".into() },
             rerun_failed: None,

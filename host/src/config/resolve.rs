@@ -153,6 +153,7 @@ impl Maker<'_> {
             selection: self.selection(),
             limits,
             spares: options.spares.or(file.spares).unwrap_or(0),
+            statistics: file.statistics.map(|span| span.0).filter(|every| !every.is_zero()),
             seed,
             run_directory: self.run_directory(),
             rerun_failed: options.rerun_failed.as_deref().map(|path| self.absolute(path)),

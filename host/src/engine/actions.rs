@@ -268,7 +268,8 @@ impl Engine {
     pub(super) fn call_release(&mut self, number: LeaseId) {
         let Some(machine) = self.machines.get(&number) else { return };
         let provisioner = &self.job.pools[usize::from(machine.pool)].provisioner;
-        self.calls.release(number, provisioner, machine.id().to_owned(), self.job.release_limit);
+        let (id, limit) = (machine.id().to_owned(), self.job.release_limit);
+        self.calls.release(number, provisioner, id, machine.spoilt, limit);
     }
 
     fn start_test(&mut self, lease: LeaseId, execution: ExecutionId, test: TestId, attempt: u16, slot: u16) {

@@ -96,11 +96,18 @@ impl Calls {
         });
     }
 
-    /// Gives a machine back. The answer is [`Returned::Release`].
-    pub(crate) fn release(&self, number: LeaseId, to: &Provisioner, machine: String, limit: Duration) {
+    /// Gives a machine back, `spoilt` or not. The answer is [`Returned::Release`].
+    pub(crate) fn release(
+        &self,
+        number: LeaseId,
+        to: &Provisioner,
+        machine: String,
+        spoilt: bool,
+        limit: Duration,
+    ) {
         let to = to.clone();
         self.spawn("release", number, Returned::Release, move || {
-            in_time("release", limit, move || to.release(&machine, &Call::within(limit)))
+            in_time("release", limit, move || to.release(&machine, &Call::within(limit).spoilt(spoilt)))
         });
     }
 

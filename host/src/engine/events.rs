@@ -17,7 +17,7 @@ use super::{
     Engine,
     calls::Failure,
     input::Returned,
-    machines::{Link, misfit},
+    machines::{Link, doubt, misfit},
     unix_ms,
 };
 
@@ -73,8 +73,14 @@ impl Engine {
             self.on_setup_failed(number, &format!("it does not fit its platform: {misfit}"), false);
             return;
         }
+        let platform = &self.job.platforms[usize::from(machine.platform)];
+        let doubt = doubt(&platform.context, require, &facts)
+            .map(|doubt| format!("machine {number} ({}): {doubt}; `require` would make sure", machine.id()));
         if let Link::Up(worker) = &machine.worker {
             worker.send(Order::Setup(site));
+        }
+        if let Some(doubt) = doubt {
+            self.warn(doubt);
         }
         self.feed(Event::Identified { lease: number, facts });
     }
@@ -95,6 +101,7 @@ impl Engine {
                 self.on_setup_failed(number, &format!("it cannot be reached: {reason}"), true);
             }
             Link::HandingBack(_) => {
+                machine.spoilt = true;
                 tracing::warn!(
                     "machine {number} ({}): lost while it was handed back: {reason}",
                     machine.id()
@@ -122,6 +129,7 @@ impl Engine {
         let Some(machine) = self.machines.get_mut(&number) else { return };
         let id = machine.id().to_owned();
         let expected = matches!(machine.worker, Link::HandingBack(_));
+        machine.spoilt |= !problems.is_empty();
         if expected {
             machine.worker = Link::None;
         }
@@ -260,7 +268,7 @@ impl Engine {
                     self.called(number)
                 )),
                 false => {
-                    self.warn(format!("{}: its provider does not have it any more", self.called(number)))
+                    self.warn(format!("{}: its provider does not have it any more", self.called(number)));
                 }
             }
         }

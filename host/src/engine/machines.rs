@@ -5,6 +5,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use indexmap::IndexMap;
+
 use atex_plugin_api::{Facts, Lease, Machine as Loan, host_side::Cancel};
 
 use crate::{
@@ -84,6 +86,21 @@ pub(super) fn misfit(require: &BTreeMap<String, String>, facts: &Facts) -> Optio
     })
 }
 
+/// Where a machine seems to be another one than its platform's context says, told as a sentence. Only a doubt: contexts are
+/// written by people, with words of their own. What the platform requires is compared by [`misfit`].
+pub(super) fn doubt(
+    context: &IndexMap<String, Vec<String>>,
+    require: &BTreeMap<String, String>,
+    facts: &Facts,
+) -> Option<String> {
+    context.iter().filter(|(name, _)| !require.contains_key(*name)).find_map(|(name, wanted)| {
+        let found = facts.get(name)?;
+        let fits = wanted.is_empty() || wanted.iter().any(|wanted| matches(name, found, wanted));
+        (!fits)
+            .then(|| format!("its {name} is {found}, and its platform's context says {}", wanted.join(", ")))
+    })
+}
+
 /// Whether a fact is what is wanted, as `name == wanted` of FMF decides: `rhel-9` takes every `rhel-9.x`, `a, b` takes both.
 fn matches(name: &str, found: &str, wanted: &str) -> bool {
     let Ok(rule) = Rule::parse(&format!("{name} == {wanted}")) else { return false };
@@ -106,5 +123,21 @@ mod tests {
         assert_eq!(check("distro", "rhel-10").unwrap(), "distro should be rhel-10, and is rhel-9.6");
         assert_eq!(check("arch", "x86_64"), None);
         assert!(check("cpus", "4").unwrap().contains("does not tell its cpus"));
+    }
+
+    #[test]
+    fn a_context_that_does_not_fit_is_a_doubt() {
+        let facts = Facts::from([("distro".into(), "rhel-9.6".into()), ("arch".into(), "x86_64".into())]);
+        let require = BTreeMap::from([("arch".into(), "x86_64".into())]);
+        let check = |name: &str, wanted: &[&str]| {
+            let wanted = wanted.iter().map(|&value| value.to_owned()).collect();
+            doubt(&IndexMap::from([(name.to_owned(), wanted)]), &require, &facts)
+        };
+        assert_eq!(check("distro", &["rhel-9"]), None);
+        assert_eq!(check("distro", &["fedora-42", "rhel-9.6"]), None);
+        assert_eq!(check("arch", &["s390x"]), None, "what is required is not looked at twice");
+        assert_eq!(check("trigger", &["nightly"]), None, "no fact");
+        let text = check("distro", &["fedora-42", "rhel-8"]).unwrap();
+        assert_eq!(text, "its distro is rhel-9.6, and its platform's context says fedora-42, rhel-8");
     }
 }

@@ -104,7 +104,7 @@ enter() {
   [[ -d $own/tree ]] && { fresh=old; return; }
   fresh=new
   (umask 077; mkdir -p "$dir") || return 1
-  mkdir -p "$dir/bin" "$dir/plan/data" "$own/tree" "$own/data" "$own/run" "$own/tmp" || return 1
+  mkdir -p "$dir/bin" "$dir"/plan/{data,source} "$own/tree" "$own/data" "$own/run" "$own/tmp" || return 1
 }
 
 remove() {
@@ -193,7 +193,7 @@ run() {
     shift 7
     PATH=$dir/bin:$PATH
     export PATH ATEX_MARK=$mark.$slot.$id "${@:1:count}"
-    [[ -s $dir/plan/variables.env ]] && { set -a; . "$dir/plan/variables.env"; set +a; }
+    [[ -s $dir/plan/variables.env ]] && left_by_scripts "$dir/plan/variables.env"
     (( $# > count )) && export "${@:count + 1}"
     cd -- "$cwd" || exit 126
     [[ $tty ]] && { terminal "$script"; exit 127; }
@@ -213,6 +213,18 @@ run() {
   fi
   [[ $flags == *c* && -e $own/run/abort ]] && { rm -f "$own/run/abort"; said+=' abort'; }
   say "$id" "$rc" "$said"
+}
+
+# left_by_scripts FILE: the variables that scripts left for later ones. Where tests share the machine, one that rewrites the
+# file may be at it: whoever does holds the directory FILE.lock meanwhile. Waited for 10 s; then its owner is dead.
+left_by_scripts() {
+  local tries lock=''
+  if [[ -d $dir/s1 ]]; then
+    lock=$1.lock
+    for tries in {1..500}; do mkdir "$lock" 2>/dev/null && break; nap 0.02; done
+  fi
+  set -a; . "$1"; set +a
+  [[ ! $lock ]] || rmdir "$lock" 2>/dev/null
 }
 
 # Of the processes born since the test: kill those of its group or session (a kill takes effect only a moment later); say

@@ -16,10 +16,13 @@ use super::environment::{self, Counts};
 use super::intake::Intake;
 use super::packages;
 use super::session::{Result, Session, Tail};
-use super::spec::{Ended, Packages, Report, RunOrder, RunReport, Site, unix_ms};
+use super::spec::{Ended, Framework, Packages, Report, RunOrder, RunReport, Site, TestSpec, unix_ms};
 
 /// For what is not a time-out there is no reason to wait long.
 const SHORT_GRACE: Duration = Duration::from_secs(1);
+
+/// The package that tests with `framework: beakerlib` need without saying so.
+const BEAKERLIB: &str = "beakerlib";
 
 /// Bytes of what a check found that are kept: the last ones.
 const MAX_FOUND: usize = 1 << 20;
@@ -96,7 +99,7 @@ impl Job {
         order: RunOrder,
         site: Arc<Site>,
         data: u32,
-        installed: &mut BTreeSet<String>,
+        installed: &BTreeSet<String>,
     ) -> std::result::Result<Self, Box<Report>> {
         let intake = match Intake::new(&order, &site) {
             Ok(intake) => intake,
@@ -108,7 +111,7 @@ impl Job {
         if let Some(what) = checks::unsupported(&order.test.checks) {
             return Err(Box::new(Self::never_started(&order, Ended::NotStarted(what))));
         }
-        let packages = still_wanted(&order.test.packages, installed);
+        let packages = still_wanted(&order.test, installed);
         let clock = Clock::start(order.test.duration, Instant::now());
         let stage = match (&packages, order.test.checks.is_empty()) {
             (Some(_), _) => Stage::Packages,
@@ -311,8 +314,13 @@ impl Job {
         self.intake.tell(report);
     }
 
-    /// After the end of a command: the next one, or none.
-    pub(crate) fn next(&mut self, end: &End, session: &mut Session) -> Result<Next> {
+    /// After the end of a command: the next one, or none. What the machine has got is added to `installed`.
+    pub(crate) fn next(
+        &mut self,
+        end: &End,
+        session: &mut Session,
+        installed: &mut BTreeSet<String>,
+    ) -> Result<Next> {
         match self.stage {
             Stage::Packages => {
                 if end.status != 0 {
@@ -324,6 +332,8 @@ impl Job {
                     self.end_as(Ended::NotStarted(why));
                     return Ok(Next::Over);
                 }
+                let got = self.packages.take().unwrap_or_default();
+                installed.extend(got.required.into_iter().chain(got.recommended));
                 self.stage = self.first_stage();
             }
             Stage::Marks => self.stage = Stage::Test,
@@ -473,10 +483,13 @@ fn differ(told: Option<Instant>, now: Option<Instant>) -> bool {
     }
 }
 
-/// What is left to do of a test's packages; remembers it as done, for other tests of the machine.
-fn still_wanted(packages: &Packages, installed: &mut BTreeSet<String>) -> Option<Packages> {
-    let mut wanted = packages.clone();
-    wanted.required.retain(|name| installed.insert(name.clone()));
-    wanted.recommended.retain(|name| installed.insert(name.clone()));
+/// What a test needs that the machine has not got for another one.
+fn still_wanted(test: &TestSpec, installed: &BTreeSet<String>) -> Option<Packages> {
+    let mut wanted = test.packages.clone();
+    if test.framework == Framework::Beakerlib && !wanted.required.iter().any(|name| name == BEAKERLIB) {
+        wanted.required.push(BEAKERLIB.into());
+    }
+    wanted.required.retain(|name| !installed.contains(name));
+    wanted.recommended.retain(|name| !installed.contains(name));
     (!wanted.is_empty()).then_some(wanted)
 }

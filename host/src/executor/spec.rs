@@ -225,7 +225,7 @@ pub struct Restart {
 /// One entry of tmt's `check`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
-    /// `dmesg`, `avc`, `coredump`, `journal`, `watchdog`.
+    /// `dmesg`, `avc`, `coredump`, `journal`.
     pub how: String,
     pub result: CheckRule,
     /// Patterns that make `dmesg` and `journal` fail, extended regular expressions; the built-in ones if empty.

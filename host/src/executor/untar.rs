@@ -18,7 +18,7 @@ pub enum Piece<'a> {
 }
 
 /// See the [module](self).
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Untar {
     state: State,
     /// A header or long name that is coming.
@@ -28,8 +28,9 @@ pub struct Untar {
     long_size: Option<u64>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum State {
+    #[default]
     Header,
     /// An extra header: bytes of it, then padding.
     Meta {
@@ -56,7 +57,7 @@ enum Meta {
 
 impl Untar {
     pub fn new() -> Self {
-        Self { state: State::Header, buffer: Vec::new(), long_name: None, long_size: None }
+        Self::default()
     }
 
     /// Takes what makes the next piece from the front of `input`; `None` when all of it is used up. An error says what is

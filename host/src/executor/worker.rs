@@ -246,7 +246,7 @@ impl Machine {
         let index = usize::from(order.slot);
         let session = self.session.as_mut().ok_or_else(no_session)?;
         self.slots[index].runs += 1;
-        match Job::new(order, site, self.slots[index].runs, &mut self.installed) {
+        match Job::new(order, site, self.slots[index].runs, &self.installed) {
             Ok(mut job) => {
                 job.begin(session)?;
                 self.slots[index].job = Some(job);
@@ -308,7 +308,7 @@ impl Machine {
                 session.renew(u16::try_from(index).unwrap_or(u16::MAX), &mut || inbox.is_abandoned())?;
             }
             let Some(mut job) = self.slots[index].job.take() else { continue };
-            match job.next(&end, session)? {
+            match job.next(&end, session, &mut self.installed)? {
                 Next::Goes => self.slots[index].job = Some(job),
                 Next::Leaves => {
                     job.leave();

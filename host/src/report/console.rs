@@ -269,7 +269,7 @@ impl Follower for Console {
 }
 
 /// `0.3s`, `12.0s`, `3m20s`, `2h05m`
-fn seconds(ms: u64) -> String {
+pub(super) fn seconds(ms: u64) -> String {
     let time = Duration::from_millis(ms);
     match time.as_secs() {
         0..60 => format!("{:.1}s", time.as_secs_f64()),

@@ -3,8 +3,9 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::mpsc::{self, Receiver, Sender, SyncSender},
+    sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender},
     thread,
+    time::Duration,
 };
 
 use crate::{
@@ -18,6 +19,10 @@ pub(crate) trait Follower: Send {
     fn begin(&mut self) -> Result<(), String>;
     /// An error is counted and told; the next record comes all the same.
     fn record(&mut self, record: &Record) -> Result<(), String>;
+    /// Everything that is written so far was told. Called again after this time at the latest; `None`: after the next record.
+    fn caught_up(&mut self) -> Option<Duration> {
+        None
+    }
 }
 
 /// Starts the thread `reporter NAME`. It reads on whenever the returned sender is used, until it has passed on the last record of
@@ -61,11 +66,16 @@ impl Reading {
                     self.problem(problem);
                 }
                 if matches!(record.what, What::Ended(_)) {
+                    self.follower.caught_up();
                     return Ok(());
                 }
             }
-            if woken.recv().is_err() {
-                // The writer is gone; whatever it wrote has been read.
+            let writer_is_gone = match self.follower.caught_up() {
+                None => woken.recv().is_err(),
+                Some(limit) => matches!(woken.recv_timeout(limit), Err(RecvTimeoutError::Disconnected)),
+            };
+            if writer_is_gone {
+                // Whatever it wrote has been read.
                 return Ok(());
             }
         }

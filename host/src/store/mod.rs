@@ -24,6 +24,8 @@ pub use record::{
     Class, Ended, Execution, How, Machine, MachineChange, Promise, Record, RunFile, RunPlatform, RunPlugin,
     Session, What,
 };
+#[cfg(test)]
+pub(crate) use run_dir::tests::run_file;
 pub use run_dir::{RunDir, RunDirError};
 pub use state::StateDir;
 pub use syncer::Syncer;

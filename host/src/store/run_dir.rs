@@ -222,13 +222,13 @@ fn io_error(what: &'static str, path: &Path) -> impl Fn(io::Error) -> RunDirErro
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::config::{Origin, options::RunOptions};
     use crate::store::record::{Promise, RunPlatform};
     use std::os::unix::fs::PermissionsExt as _;
 
-    pub(in crate::store) fn run_file() -> RunFile {
+    pub(crate) fn run_file() -> RunFile {
         RunFile {
             version: 1,
             run: "r1".into(),

@@ -168,7 +168,9 @@ pub fn ip(words: &str) {
 
 /// A network of this process's own: itself and machines, all on one switch.
 #[derive(Debug)]
-pub struct Switch(());
+pub struct Switch {
+    name: &'static str,
+}
 
 impl Switch {
     /// Nobody has this address, and whoever sends there hears nothing at all.
@@ -183,14 +185,19 @@ impl Switch {
         ip("link set keep-end up");
         ip("link set sw up");
         ip(&format!("neigh replace {} lladdr 02:00:00:00:00:99 dev sw nud permanent", Self::NOBODY));
-        Self(())
+        Self { name: "sw" }
+    }
+
+    fn port(&self, number: u8) -> String {
+        format!("{}{number}", self.name)
     }
 
     /// Connects a machine that has a network of its own; its address.
     pub fn plug(&self, sshd: &mut Sshd, number: u8) {
         let pid = sshd.init();
-        ip(&format!("link add port{number} type veth peer name eth0 netns {pid}"));
-        ip(&format!("link set port{number} master sw up"));
+        let port = self.port(number);
+        ip(&format!("link add {port} type veth peer name eth0 netns {pid}"));
+        ip(&format!("link set {port} master {} up", self.name));
         for words in [format!("addr add 10.9.0.{number}/24 dev eth0"), "link set eth0 up".to_owned()] {
             let mut inside = Command::new("nsenter");
             inside.args(["-n", "-t", &pid.to_string(), "ip"]).args(words.split(' '));
@@ -201,10 +208,10 @@ impl Switch {
 
     /// The cable of a machine.
     pub fn cut(&self, number: u8) {
-        ip(&format!("link set port{number} down"));
+        ip(&format!("link set {} down", self.port(number)));
     }
 
     pub fn mend(&self, number: u8) {
-        ip(&format!("link set port{number} up"));
+        ip(&format!("link set {} up", self.port(number)));
     }
 }

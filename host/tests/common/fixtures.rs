@@ -70,6 +70,14 @@ impl Sshd {
             [home.as_str()].into_iter().chain(others).collect::<Vec<_>>().join("\n") + "\n",
         )
         .unwrap();
+        // Of the word `secret`.
+        let hash =
+            "$6$atex$WobXzZreICEO/Oy7WHAgQAh5opqV.q3j/MHWss19j2VZB8sfPEYACNPSvRlP/vlFPLgKW5OodUw9BVuMFsmPk/";
+        fs::write(at("shadow"), format!("root:{hash}:19000:0:99999:7:::\nnobody:*:19000:0:99999:7:::\n"))
+            .unwrap();
+        let pam =
+            ["auth", "account", "password"].map(|kind| format!("{kind} required pam_unix.so\n")).concat();
+        fs::write(at("pam"), pam + "session required pam_permit.so\n").unwrap();
         let mut lines = vec![
             format!("ListenAddress {}:{PORT}", if setting.network { "0.0.0.0" } else { &address }),
             format!("HostKey {}", at("host").display()),
@@ -194,7 +202,8 @@ impl Sshd {
 fn boot(directory: &Path, setting: Setting) -> Child {
     fs::copy("/proc/sys/kernel/random/uuid", directory.join("boot")).unwrap();
     let script = format!(
-        "mount -t proc proc /proc && mount --bind {0}/passwd /etc/passwd && mount -t tmpfs tmpfs /var && mkdir -p /run/sshd \
+        "mount -t proc proc /proc && mount --bind {0}/passwd /etc/passwd && mount --bind {0}/shadow /etc/shadow \
+         && {{ [ ! -e /etc/pam.d/sshd ] || mount --bind {0}/pam /etc/pam.d/sshd; }} && mount -t tmpfs tmpfs /var && mkdir -p /run/sshd \
          && mount --bind {0}/boot /proc/sys/kernel/random/boot_id && chmod 755 /var && mkdir -m 1777 /var/tmp \
          && {1}",
         directory.display(),
@@ -221,7 +230,7 @@ impl Drop for Sshd {
     }
 }
 
-/// A container with this box's bash, tar and busybox, and nothing else.
+/// A container with this box's bash and busybox, and nothing else.
 pub struct Container {
     directory: tempfile::TempDir,
     id: String,
@@ -291,7 +300,7 @@ impl Drop for Container {
     }
 }
 
-/// busybox for all tools but bash and tar, with the libraries that these need.
+/// busybox for all tools but bash, with the libraries that it needs.
 fn small_root(root: &Path) {
     for directory in ["bin", "proc", "dev", "tmp", "var/tmp", "etc", "root", "lib64", "usr/bin"] {
         fs::create_dir_all(root.join(directory)).unwrap();
@@ -307,19 +316,13 @@ fn small_root(root: &Path) {
     {
         let _ = std::os::unix::fs::symlink("busybox", root.join("bin").join(applet));
     }
-    for program in ["bash", "tar"] {
-        let target = root.join("bin").join(program);
-        let _ = fs::remove_file(&target);
-        fs::copy(format!("/bin/{program}"), target).unwrap();
-        let libraries = run(Command::new("ldd").arg(format!("/bin/{program}")));
-        for word in String::from_utf8(libraries.stdout)
-            .unwrap()
-            .split_whitespace()
-            .filter(|word| word.starts_with('/'))
-        {
-            let target = root.join(word.trim_start_matches('/'));
-            fs::create_dir_all(target.parent().unwrap()).unwrap();
-            fs::copy(word, target).unwrap();
-        }
+    fs::copy("/bin/bash", root.join("bin/bash")).unwrap();
+    let libraries = run(Command::new("ldd").arg("/bin/bash"));
+    for word in
+        String::from_utf8(libraries.stdout).unwrap().split_whitespace().filter(|word| word.starts_with('/'))
+    {
+        let target = root.join(word.trim_start_matches('/'));
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        fs::copy(word, target).unwrap();
     }
 }

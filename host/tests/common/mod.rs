@@ -4,6 +4,8 @@
 
 pub mod alone;
 pub mod cases;
+#[path = "../../../tests/src/expect.rs"]
+mod expect;
 pub mod fixtures;
 pub mod proxy;
 
@@ -21,6 +23,15 @@ use atex_plugin_api::model::Transport;
 
 /// Long enough for a busy box; a test that gets here has failed.
 const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A small tree with a directory, a program and a link.
+pub fn tree() -> tempfile::TempDir {
+    let tree = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(tree.path().join("deep/er")).unwrap();
+    std::fs::write(tree.path().join("deep/er/file"), "content\n").unwrap();
+    std::os::unix::fs::symlink("deep/er/file", tree.path().join("link")).unwrap();
+    tree
+}
 
 pub struct Machine {
     pub handle: Option<Handle>,

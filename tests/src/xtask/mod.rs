@@ -3,6 +3,7 @@
 mod bench;
 mod campaign;
 mod demo;
+mod executor;
 mod faults;
 mod fmf_fuzz;
 mod install;
@@ -36,6 +37,9 @@ enum Command {
         /// Also what is slow: the project testing itself, packaging, random crashes
         #[arg(long)]
         all: bool,
+        /// Also what starts virtual machines: libvirt and qemu are installed where that can be done, a kernel is fetched
+        #[arg(long)]
+        machines: bool,
     },
     /// Run the project's own FMF tree (the one at the root) with atex-host over local machines
     SelfTest,
@@ -61,6 +65,12 @@ enum Command {
     },
     /// Kill hosts at random moments, let them clean up or resume, and count what is left, lost or wrong
     Campaign(campaign::Campaign),
+    /// Run the executor's cases (tests/executor) on machines of yours, in both dialects, and compare what comes of them
+    Executor {
+        /// Arguments for atex-host (default: four machines of this box)
+        #[arg(last = true)]
+        args: Vec<String>,
+    },
     /// Build for release and install program, plugins, manual pages, completions and the plugin-api crate
     Install {
         /// Root of the installation, e.g. /usr/local
@@ -73,11 +83,12 @@ enum Command {
 pub fn run(xtask: Xtask) -> Result<()> {
     match xtask.command {
         Command::Demo { run_dir } => demo::demo(run_dir.as_deref()),
-        Command::Test { all } => test::test(all),
+        Command::Test { all, machines } => test::test(all, machines),
         Command::Bench(options) => bench::bench(&options),
         Command::SelfTest => selftest::selftest(),
         Command::Faults { keepalive } => faults::faults(keepalive),
         Command::FmfFuzz { seed, count, release } => fmf_fuzz::fmf_fuzz(seed, count, release),
+        Command::Executor { args } => executor::executor(&args),
         Command::Campaign(wanted) => campaign::campaign(&wanted),
         Command::Install { prefix } => install::install(&prefix),
     }

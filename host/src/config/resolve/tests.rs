@@ -110,6 +110,7 @@ policies:
   - priority
 slots: 2
 spares: 1
+statistics: 10m
 limits: {time: 8h, grace: 5, bytes-per-test: 1MiB, max-machines: 9}
 reporters:
   - {use: jsonl, compress: xz}
@@ -129,6 +130,7 @@ fn a_configuration_with_everything() {
     assert_eq!(plan.pools.iter().map(Pool::name).collect::<Vec<_>>(), ["lab", "acme", "spare"]);
     assert_eq!(names(&plan), [("rhel-9@x86_64", &listed(&[0, 1])), ("fedora-42@aarch64", &listed(&[0, 2]))]);
     assert!(!plan.keep_artifacts);
+    assert_eq!(plan.statistics.map(|every| every.as_secs()), Some(600));
 
     let lab = &plan.pools[0];
     assert_eq!(Value::Object(lab.provisioner.expose().clone()), json!({"hosts": ["a", "b"]}));

@@ -172,3 +172,77 @@ fn replay_keeps_what_still_holds() {
     assert_eq!(wakes, 1);
     assert!(!kept.iter().any(|(_, command)| matches!(command, Command::Rerank(_))));
 }
+
+/// Says everything twice, or about tests that it must not name.
+struct Liar;
+
+impl Policy for Liar {
+    fn wants(&self) -> Wants {
+        let mut wants = Wants::default();
+        (wants.prefer, wants.judge, wants.notes) = (true, true, true);
+        wants
+    }
+    fn prefer(&self, _machine: &View<'_>, _window: &[Class], out: &mut Vec<Prefer>) -> Result<(), Error> {
+        out.extend([
+            Prefer::Test(2, 9),
+            Prefer::Test(2, 9),
+            Prefer::Test(2, 1),
+            Prefer::Test(u32::MAX, 5),
+            Prefer::Class(0, -1),
+            Prefer::Class(0, 1),
+        ]);
+        Ok(())
+    }
+    fn judge(&self, run: &Run<'_>) -> Result<Judgement, Error> {
+        // Whatever happens, once more.
+        Ok(Judgement::rerun(run.attempt < u16::MAX))
+    }
+    fn note(&mut self, _now: Ms, note: &api::Note<'_>, out: &mut Vec<Command>) -> Result<(), Error> {
+        if let api::Note::Started { test, .. } = note {
+            // A test that runs, one that is done, one that is nobody's; all of it twice.
+            for test in [*test, 0, u32::MAX, *test, 0, u32::MAX] {
+                out.extend([Command::Rerank(test), Command::Skip(test, "mine".into())]);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The tests run in the host's own order, each as often as the host allows, whatever is said of them.
+#[test]
+fn a_policy_that_lies_changes_nothing_and_is_told_of() {
+    use crate::core::config::Config;
+    use crate::core::simulate::{Observer, Synthetic, World, simulate};
+    use crate::core::testing;
+
+    #[derive(Default)]
+    struct Order(Vec<u32>);
+    impl Observer for Order {
+        fn action(&mut self, _now: Ms, action: &crate::core::event::Action) {
+            if let crate::core::event::Action::Run { test, .. } = action {
+                self.0.push(*test);
+            }
+        }
+    }
+
+    let tests = Synthetic { flaky: 0, failing: 0, ..Synthetic::new(20, 1) }.make();
+    let mut ready = [testing::ready(vec![Box::new(Liar)], &tests, 0, 1)];
+    let mut config = Config::simple(1, ready[0].chain.shape());
+    config.limits.max_attempts = 3;
+    let (plans, truths): (Vec<_>, Vec<_>) = tests.iter().map(|test| (test.plan, test.truth)).unzip();
+    let mut order = Order::default();
+    let outcomes = simulate(config, &plans, &truths, &mut ready, &World::default(), &mut order).unwrap();
+    assert!(outcomes.done && outcomes.verdict_count() == 20);
+    let runs = |test| order.0.iter().filter(|ran| **ran == test).count();
+    assert!((0..20).all(|test| runs(test) <= 3), "{:?}", order.0);
+    // The test that it wished for goes first, once; the others follow in their order.
+    let mut first: Vec<u32> = vec![];
+    for test in &order.0 {
+        if !first.contains(test) {
+            first.push(*test);
+        }
+    }
+    assert_eq!(first[0], 2);
+    assert!(first[1..].is_sorted(), "{first:?}");
+    assert!(kinds_of_faults(&ready[0].chain).iter().any(|(kind, _)| *kind == FaultKind::UnknownTest));
+}

@@ -6,11 +6,14 @@ use std::sync::Arc;
 
 use atex_plugin_api::policy::{Class, Rank, TestId, VETO};
 
+use super::column::{Column, Short};
 use super::{Entry, Head, Level, Row, Ticket};
 use crate::core::hash::Map;
 
 /// "In no bucket".
-const OUT: u32 = u32::MAX;
+const OUT: i64 = -1;
+/// Fewer tests than these are sorted by looking each score up.
+const FEW: usize = 16;
 
 /// The tests of one platform as machines of one kind see them.
 #[derive(Debug)]
@@ -18,15 +21,18 @@ pub(crate) struct Lane {
     /// Number of the platform's first test.
     pub(super) base: TestId,
     pub(super) levels: Arc<[Level]>,
-    /// Static scores, `columns` per test.
-    scores: Vec<i64>,
-    columns: usize,
-    seats: Vec<Seat>,
+    /// Static scores.
+    scores: Vec<Column>,
+    seats: Seats,
+    /// Loaded tests, bucket by bucket, the best last.
+    order: Vec<TestId>,
+    /// What was loaded stands in `order`.
+    sealed: bool,
     pub(super) buckets: Vec<Bucket>,
     /// Buckets to use again.
     free: Vec<u32>,
     /// Classes, with the claim behind them, to the bucket of that shape.
-    shapes: Map<Box<[u32]>, u32>,
+    shapes: Map<Short, u32>,
     /// Per class column: the buckets of each class.
     pub(super) members: Vec<Map<Class, Vec<u32>>>,
     /// A head for every bucket: its best test, or one that was better and is gone. So a walk meets a bucket early rather than
@@ -34,17 +40,48 @@ pub(crate) struct Lane {
     pub(super) heads: BTreeSet<Head>,
     /// Per class column: the heads of a class that was liked while it had many buckets.
     pub(super) ordered: Vec<Map<Class, BTreeSet<Head>>>,
-    /// Buckets that were loaded and not sorted yet.
-    unsorted: Vec<u32>,
     /// Some test in here ever took more than one slot.
     wide: bool,
+}
+
+/// Where each test stands.
+#[derive(Debug)]
+struct Seats {
+    /// [`OUT`] or the number of a bucket.
+    buckets: Column,
+    /// Twice the generation of the ticket for which that is so, and one more if the test was inserted late.
+    whens: Column,
+    count: usize,
 }
 
 /// Where a test stands, as long as its ticket is of this generation.
 #[derive(Debug, Clone, Copy)]
 struct Seat {
-    bucket: u32,
+    bucket: Option<u32>,
     generation: u32,
+    late: bool,
+}
+
+impl Seats {
+    fn new(count: usize) -> Self {
+        Self { buckets: Column::new(-1, count), whens: Column::new(0, count), count }
+    }
+
+    fn get(&self, at: usize) -> Option<Seat> {
+        let bucket = u32::try_from(self.buckets.get(at)).ok();
+        (at < self.count).then_some(Seat { bucket, ..self.when(at) })
+    }
+
+    /// The same without the bucket.
+    fn when(&self, at: usize) -> Seat {
+        let when = self.whens.get(at);
+        Seat { bucket: None, generation: (when >> 1) as u32, late: when & 1 == 1 }
+    }
+
+    fn set(&mut self, at: usize, seat: Seat) {
+        self.buckets.set(at, seat.bucket.map_or(OUT, i64::from));
+        self.whens.set(at, i64::from(seat.generation) << 1 | i64::from(seat.late));
+    }
 }
 
 /// Tests with the same classes and claim.
@@ -55,12 +92,13 @@ struct Seat {
 pub(super) struct Bucket {
     live: bool,
     /// Where it stands in the member list of each of its classes.
-    place: Box<[u32]>,
+    place: Short,
     /// Its classes, with the claim behind them.
-    shape: Box<[u32]>,
+    shape: Short,
     pub(super) claim: u16,
-    /// Best last.
-    sorted: Vec<Entry>,
+    /// Its part of the order, as far as that was not taken yet.
+    start: u32,
+    end: u32,
     late: BinaryHeap<Reverse<Late>>,
     pub(super) head: Option<(Entry, Head)>,
 }
@@ -80,6 +118,18 @@ impl Bucket {
     }
 }
 
+/// Columns of scores, with the least score in each and the bits that the others are above it.
+struct Packing<'a>(Vec<(&'a Column, i64, u32)>);
+
+impl Packing<'_> {
+    /// A number for the scores at this place, in the same order as the scores.
+    fn pack(&self, at: usize) -> u64 {
+        self.0.iter().fold(0, |packed, (column, least, width)| {
+            packed.checked_shl(*width).unwrap_or(0) | column.get(at).wrapping_sub(*least) as u64
+        })
+    }
+}
+
 impl Lane {
     /// An empty lane for the `count` tests from `base` on.
     pub(crate) fn new(base: TestId, count: usize, levels: &[Level]) -> Self {
@@ -88,23 +138,23 @@ impl Lane {
         Self {
             base,
             levels: levels.into(),
-            scores: vec![0; count * columns],
-            columns,
-            seats: vec![Seat { bucket: OUT, generation: 0 }; count],
+            scores: (0..columns).map(|_| Column::new(0, count)).collect(),
+            seats: Seats::new(count),
+            order: vec![],
+            sealed: false,
             buckets: vec![],
             free: vec![],
             shapes: Map::default(),
             members: vec![Map::default(); classes],
             heads: BTreeSet::new(),
             ordered: vec![Map::default(); classes],
-            unsorted: vec![],
             wide: false,
         }
     }
 
     /// How many ranks a test has in [`load`](Self::load) and [`insert`](Self::insert): one per level that ranks.
     pub(crate) fn width(&self) -> usize {
-        self.columns
+        self.scores.len()
     }
 
     /// Whether any test here ever took more than one slot.
@@ -114,37 +164,54 @@ impl Lane {
 
     /// Adds one of many tests, to be followed by [`seal`](Self::seal). A vetoed test is not in the lane at all.
     pub(crate) fn load(&mut self, test: TestId, ranks: &[Rank], tickets: &[Ticket]) {
-        let Some((bucket, entry)) = self.place(test, ranks, tickets) else { return };
-        if let Some(it) = self.buckets.get_mut(bucket as usize) {
-            if it.sorted.is_empty() {
-                self.unsorted.push(bucket);
-            }
-            it.sorted.push(entry);
-        }
+        self.place(test, ranks, false, tickets);
     }
 
     /// Sorts what was loaded. Before that, nothing is picked.
     pub(crate) fn seal(&mut self, tickets: &[Ticket]) {
-        for bucket in std::mem::take(&mut self.unsorted) {
-            let mut entries =
-                self.buckets.get_mut(bucket as usize).map_or(vec![], |it| std::mem::take(&mut it.sorted));
-            self.sort(&mut entries, tickets);
-            if let Some(it) = self.buckets.get_mut(bucket as usize) {
-                it.sorted = entries;
+        let loaded = |seats: &Seats, at| seats.get(at).filter(|seat| !seat.late).and_then(|seat| seat.bucket);
+        let mut ends = vec![0_u32; self.buckets.len()];
+        for bucket in (0..self.seats.count).filter_map(|at| loaded(&self.seats, at)) {
+            if let Some(end) = ends.get_mut(bucket as usize) {
+                *end += 1;
             }
+        }
+        let mut total = 0;
+        for (bucket, end) in self.buckets.iter_mut().zip(&mut ends) {
+            (bucket.start, bucket.end) = (total, total + *end);
+            total = bucket.end;
+            *end = bucket.start;
+        }
+        let mut order = vec![0; total as usize];
+        for at in 0..self.seats.count {
+            let Some(end) = loaded(&self.seats, at).and_then(|bucket| ends.get_mut(bucket as usize)) else {
+                continue;
+            };
+            if let Some(slot) = order.get_mut(*end as usize) {
+                *slot = self.base + at as TestId;
+            }
+            *end += 1;
+        }
+        for bucket in &self.buckets {
+            self.sort(order.get_mut(bucket.start as usize..bucket.end as usize).unwrap_or_default(), tickets);
+        }
+        (self.order, self.sealed) = (order, true);
+        for bucket in 0..self.buckets.len() as u32 {
             self.refresh(bucket, tickets);
         }
     }
 
     /// Adds one test, late.
     pub(crate) fn insert(&mut self, test: TestId, ranks: &[Rank], tickets: &[Ticket]) {
-        let Some((bucket, entry)) = self.place(test, ranks, tickets) else { return };
+        let Some((bucket, entry)) = self.place(test, ranks, true, tickets) else { return };
         let sequence = tickets.get(test as usize).map_or(0, |ticket| ticket.sequence);
         let late = Late { key: self.key(test), sequence, test, generation: entry.generation };
         if let Some(it) = self.buckets.get_mut(bucket as usize) {
             it.late.push(Reverse(late));
         }
-        self.refresh(bucket, tickets);
+        if self.sealed {
+            self.refresh(bucket, tickets);
+        }
     }
 
     /// Whether a queued test stands here with exactly these ranks, or its present rank is not known here yet.
@@ -157,18 +224,23 @@ impl Lane {
         if seat.generation != ticket.generation {
             return true;
         }
-        let Some(bucket) = self.buckets.get(seat.bucket as usize) else { return vetoed };
-        let scores = self.scores.get(local * self.columns..(local + 1) * self.columns).unwrap_or_default();
+        let bucket = seat.bucket.and_then(|bucket| self.buckets.get(bucket as usize));
+        let Some(bucket) = bucket else { return vetoed };
         !vetoed
-            && scores.iter().zip(ranks).all(|(score, rank)| *score == rank.score)
+            && self.scores.iter().zip(ranks).all(|(column, rank)| column.get(local) == rank.score)
             && self.classes_of(ranks).eq(bucket.classes().iter().copied())
     }
 
     /// To be called for each test that was picked here and is no longer queued.
     pub(crate) fn taken(&mut self, test: TestId, tickets: &[Ticket]) {
-        let seat = self.seats.get(self.local(test)).copied();
-        if let Some(seat) = seat {
-            self.best(seat.bucket, tickets);
+        let Some(bucket) = self.seats.get(self.local(test)).and_then(|seat| seat.bucket) else { return };
+        let Some(it) = self.buckets.get_mut(bucket as usize) else { return };
+        // What comes after it is looked at when it is needed: it is far away in memory.
+        if it.start < it.end && self.order.get(it.end as usize - 1) == Some(&test) {
+            it.end -= 1;
+        }
+        if it.start == it.end && it.live {
+            self.best(bucket, tickets);
         }
     }
 
@@ -201,14 +273,13 @@ impl Lane {
     pub(super) fn bucket_of(&self, test: TestId, tickets: &[Ticket]) -> Option<u32> {
         let ticket = tickets.get(test as usize).filter(|ticket| ticket.queued)?;
         let seat = self.seats.get(self.local(test))?;
-        (seat.generation == ticket.generation && seat.bucket != OUT).then_some(seat.bucket)
+        seat.bucket.filter(|_| seat.generation == ticket.generation)
     }
 
     /// The static key of a test that stands here.
     pub(super) fn key(&self, test: TestId) -> Row {
-        let at = self.local(test) * self.columns;
-        let scores = self.scores.get(at..at + self.columns).unwrap_or_default();
-        Row::collect(scores.iter().map(|score| score.saturating_neg()))
+        let at = self.local(test);
+        Row::collect(self.scores.iter().map(|column| column.get(at).saturating_neg()))
     }
 
     fn local(&self, test: TestId) -> usize {
@@ -223,16 +294,22 @@ impl Lane {
     }
 
     /// Writes down the scores and finds the bucket.
-    fn place(&mut self, test: TestId, ranks: &[Rank], tickets: &[Ticket]) -> Option<(u32, Entry)> {
+    fn place(
+        &mut self,
+        test: TestId,
+        ranks: &[Rank],
+        late: bool,
+        tickets: &[Ticket],
+    ) -> Option<(u32, Entry)> {
         let ticket = tickets.get(test as usize)?;
         let local = self.local(test);
-        *self.seats.get_mut(local)? = Seat { bucket: OUT, generation: ticket.generation };
+        let seat = Seat { bucket: None, generation: ticket.generation, late };
+        self.seats.set(local, seat);
         if !ticket.queued || ranks.iter().any(|rank| rank.score == VETO) {
             return None;
         }
-        let scores = self.scores.get_mut(local * self.columns..(local + 1) * self.columns)?;
-        for (score, rank) in scores.iter_mut().zip(ranks) {
-            *score = rank.score;
+        for (column, rank) in self.scores.iter_mut().zip(ranks) {
+            column.set(local, rank.score);
         }
         self.wide |= ticket.claim > 1;
         let bucket = if self.members.is_empty() && ticket.claim == 1 {
@@ -241,25 +318,29 @@ impl Lane {
             let shape: Vec<u32> = self.classes_of(ranks).chain([ticket.claim.into()]).collect();
             self.bucket(&shape)
         };
-        self.seats.get_mut(local)?.bucket = bucket;
+        self.seats.set(local, Seat { bucket: Some(bucket), ..seat });
         Some((bucket, Entry { test, generation: ticket.generation }))
     }
 
     /// The bucket of this shape, a new one if need be.
     fn bucket(&mut self, shape: &[u32]) -> u32 {
+        let alike = |bucket: &Bucket| bucket.live && *bucket.shape == *shape;
+        if self.buckets.first().is_some_and(alike) {
+            return 0;
+        }
         if let Some(&bucket) = self.shapes.get(shape) {
             return bucket;
         }
         let bucket = self.free.pop().unwrap_or(self.buckets.len() as u32);
-        let mut place = Vec::with_capacity(self.members.len());
-        for (members, &class) in self.members.iter_mut().zip(shape) {
+        let mut place = Short::from(shape.get(..self.members.len()).unwrap_or_default());
+        for ((members, &class), place) in self.members.iter_mut().zip(shape).zip(place.iter_mut()) {
             let list = members.entry(class).or_default();
-            place.push(list.len() as u32);
+            *place = list.len() as u32;
             list.push(bucket);
         }
         self.shapes.insert(shape.into(), bucket);
         let claim = shape.last().map_or(1, |&claim| claim as u16);
-        let new = Bucket { live: true, place: place.into(), shape: shape.into(), claim, ..Bucket::default() };
+        let new = Bucket { live: true, place, shape: shape.into(), claim, ..Bucket::default() };
         match self.buckets.get_mut(bucket as usize) {
             Some(old) => *old = new,
             None => self.buckets.push(new),
@@ -271,7 +352,7 @@ impl Lane {
     fn detach(&mut self, bucket: u32) {
         let Some(it) = self.buckets.get_mut(bucket as usize) else { return };
         let gone = std::mem::take(it);
-        for (column, (&class, &place)) in gone.classes().iter().zip(&gone.place).enumerate() {
+        for (column, (&class, &place)) in gone.classes().iter().zip(gone.place.iter()).enumerate() {
             let Some(members) = self.members.get_mut(column) else { continue };
             let Some(list) = members.get_mut(&class) else { continue };
             list.swap_remove(place as usize);
@@ -292,42 +373,68 @@ impl Lane {
     }
 
     /// Best last: bigger scores, then earlier queued.
-    fn sort(&self, entries: &mut Vec<Entry>, tickets: &[Ticket]) {
-        let scores = |entry: &Entry| {
-            let at = self.local(entry.test) * self.columns;
-            self.scores.get(at..at + self.columns).unwrap_or_default()
-        };
-        let sequence = |entry: &Entry| tickets.get(entry.test as usize).map_or(0, |ticket| ticket.sequence);
-        // The first column that tells any two apart is sorted by value; going through the table for each comparison would
-        // cost several times as much.
-        let first: Vec<i64> = entries.first().map_or(vec![], |entry| scores(entry).to_vec());
-        let differs =
-            |column: &usize| entries.iter().any(|entry| scores(entry).get(*column) != first.get(*column));
-        let column = (0..self.columns).find(differs).unwrap_or(self.columns);
-        let mut keyed: Vec<(i64, Reverse<u32>, Entry)> = entries
-            .iter()
-            .map(|entry| (scores(entry).get(column).copied().unwrap_or(0), Reverse(sequence(entry)), *entry))
-            .collect();
-        let rest = column + 1;
-        keyed.sort_unstable_by(|a, b| {
-            let more = || scores(&a.2).get(rest..).cmp(&scores(&b.2).get(rest..));
-            a.0.cmp(&b.0).then_with(more).then(a.1.cmp(&b.1))
-        });
-        entries.clear();
-        entries.extend(keyed.into_iter().map(|(_, _, entry)| entry));
+    fn sort(&self, tests: &mut [TestId], tickets: &[Ticket]) {
+        let sequence = |test: TestId| tickets.get(test as usize).map_or(0, |ticket| ticket.sequence);
+        match self.packing(tests) {
+            Some(packing) if tests.len() >= FEW => {
+                // Looking scores up for each comparison would cost several times as much.
+                let keyed = tests.iter().map(|&test| {
+                    let scores = packing.pack(self.local(test));
+                    u128::from(scores) << 64 | u128::from(!sequence(test)) << 32 | u128::from(test)
+                });
+                let mut keyed: Vec<u128> = keyed.collect();
+                keyed.sort_unstable();
+                for (test, key) in tests.iter_mut().zip(keyed) {
+                    *test = key as TestId;
+                }
+            }
+            _ => tests.sort_unstable_by(|&a, &b| {
+                let scores = |test| self.scores.iter().map(move |column| column.get(self.local(test)));
+                scores(a).cmp(scores(b)).then(sequence(b).cmp(&sequence(a)))
+            }),
+        }
+    }
+
+    /// How the scores of these tests fit into one number, if they do.
+    fn packing(&self, tests: &[TestId]) -> Option<Packing<'_>> {
+        let mut packing = Packing(Vec::with_capacity(self.scores.len()));
+        let mut bits = 0;
+        for column in &self.scores {
+            let (mut least, mut most) = (i64::MAX, i64::MIN);
+            for &test in tests {
+                let score = column.get(self.local(test));
+                (least, most) = (least.min(score), most.max(score));
+            }
+            let width = u64::BITS - (most.wrapping_sub(least) as u64).leading_zeros();
+            bits += width;
+            packing.0.push((column, least, width));
+        }
+        (bits <= u64::BITS).then_some(packing)
     }
 
     /// The first test of a bucket that still waits; without one the bucket is given up. Its listed head stays as it is.
     pub(super) fn best(&mut self, bucket: u32, tickets: &[Ticket]) -> Option<(Entry, Head)> {
+        let (base, seats, order) = (self.base, &self.seats, &self.order);
         let it = self.buckets.get_mut(bucket as usize)?;
-        while it.sorted.last().is_some_and(|entry| !entry.valid(tickets)) {
-            it.sorted.pop();
+        // Of an entry of the order: it was not taken, not queued anew, not ranked anew.
+        let stands = |test: TestId| {
+            let ticket = tickets.get(test as usize).filter(|ticket| ticket.queued)?;
+            let seat = seats.when(test.wrapping_sub(base) as usize);
+            let current = seat.generation == ticket.generation && !seat.late;
+            current.then_some(Entry { test, generation: ticket.generation })
+        };
+        let mut early = None;
+        while it.start < it.end {
+            early = order.get(it.end as usize - 1).and_then(|&test| stands(test));
+            if early.is_some() {
+                break;
+            }
+            it.end -= 1;
         }
         let valid = |late: &Late| Entry { test: late.test, generation: late.generation }.valid(tickets);
         while it.late.peek().is_some_and(|late| !valid(&late.0)) {
             it.late.pop();
         }
-        let early = it.sorted.last().copied();
         let late = it.late.peek().map(|late| Entry { test: late.0.test, generation: late.0.generation });
         let live = it.live;
         let head_of = |entry: Entry| {

@@ -5,7 +5,8 @@
 //! finds the first test of that order without looking at all of them:
 //!
 //! - Tests with the same classes (and the same claim) form a *bucket*. Whatever a policy prefers, it prefers whole buckets,
-//!   so inside one the order is static: a sorted array, and a small heap for what is queued later. Only bucket heads compete.
+//!   so inside one the order is static: a part of one sorted array, and a small heap for what is queued later. Only bucket
+//!   heads compete.
 //! - All heads stand in one static order. Walking it from the front, buckets that somebody speaks of are compared in full;
 //!   the first bucket that nobody speaks of ends the walk, because nothing behind it can beat it, unless it is liked.
 //! - Buckets of liked classes are visited one by one, or, when a class has many, in a static order of their own.
@@ -13,6 +14,7 @@
 //! A lane is not told when another lane takes a test, or when a test gets its verdict: an entry is valid as long as its
 //! generation is that of the test's [`Ticket`], and an invalid one is dropped when it comes up.
 
+mod column;
 mod lane;
 #[cfg(test)]
 mod oracle;

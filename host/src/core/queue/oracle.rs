@@ -197,6 +197,7 @@ fn emptied_buckets_are_used_again() {
     let levels = [Level { score: Some(0), class: Some(0) }];
     let mut lane = Lane::new(0, 1, &levels);
     let mut tickets = [Ticket { queued: true, generation: 0, sequence: 0, claim: 1 }];
+    lane.seal(&tickets);
     for class in 0..1000 {
         tickets[0].queued = true;
         tickets[0].generation += 1;

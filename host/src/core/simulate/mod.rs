@@ -18,7 +18,7 @@ use super::chain::Chain;
 use super::config::{Config, Misfit, TestPlan};
 use super::coordinator::Coordinator;
 use super::event::{Action, Command, Event, ExecutionId, LeaseId, Ms, Outcome, Refusal, Shutdown, TestId};
-use super::hash::{Map, mix};
+use super::hash::mix;
 use super::verdict::{Cause, Verdict};
 
 pub use cpu::cpu_time;
@@ -179,8 +179,7 @@ pub fn simulate(
         slots,
         queue: BinaryHeap::new(),
         local: VecDeque::new(),
-        machines: Map::default(),
-        executions: Map::default(),
+        machines: vec![],
         sequence: 0,
         now: 0,
         out: Outcomes { verdicts: vec![None; tests.len()], ..Outcomes::default() },
@@ -196,13 +195,13 @@ pub fn simulate(
 #[derive(Debug)]
 enum Thing {
     /// The coordinator hears of something.
-    Hear(Event),
+    Hear(Box<Event>),
     /// A reservation comes to its end.
     Resolve(LeaseId),
     /// A set-up comes to its end.
     Prepared(LeaseId, u32),
     /// An execution comes to its end.
-    End(ExecutionId),
+    End(LeaseId, ExecutionId),
     /// A machine dies.
     Die(LeaseId),
     /// A machine goes away.
@@ -243,17 +242,18 @@ struct Machine {
     dead: bool,
     /// When the provider takes it away.
     expires: Option<Ms>,
-    executions: Vec<ExecutionId>,
+    executions: Vec<Execution>,
 }
 
 /// A test under way.
 #[derive(Debug, Clone, Copy)]
 struct Execution {
-    lease: LeaseId,
+    number: ExecutionId,
     test: TestId,
     started: Ms,
     claim: u16,
-    attempt: u16,
+    outcome: Outcome,
+    exit: i32,
 }
 
 struct Simulation<'a> {
@@ -267,9 +267,8 @@ struct Simulation<'a> {
     queue: BinaryHeap<Reverse<Planned>>,
     /// What is heard at once.
     local: VecDeque<Event>,
-    machines: Map<LeaseId, Machine>,
-    /// Executions under way.
-    executions: Map<ExecutionId, Execution>,
+    /// By lease. Between those that were asked for may be some that never were: nobody hears of them.
+    machines: Vec<Machine>,
     sequence: u64,
     now: Ms,
     out: Outcomes,
@@ -279,7 +278,8 @@ struct Simulation<'a> {
 impl Simulation<'_> {
     fn run(&mut self) {
         for &(at, level) in &self.world.stops {
-            self.plan(at, Thing::Hear(Event::Stop { level, cause: Cause::Signal { signal: 2 } }));
+            let cause = Cause::Signal { signal: 2 };
+            self.plan(at, Thing::Hear(Box::new(Event::Stop { level, cause })));
         }
         for (number, ready) in self.chains.iter_mut().enumerate() {
             let commands = std::mem::take(&mut ready.commands);
@@ -303,7 +303,7 @@ impl Simulation<'_> {
         }
         self.out.makespan = self.now;
         self.out.decisions = self.coordinator.decisions();
-        for machine in self.machines.values() {
+        for machine in &self.machines {
             if let Some(since) = machine.since {
                 self.out.held += u128::from(self.now - since) * u128::from(machine.slots);
             }
@@ -344,7 +344,7 @@ impl Simulation<'_> {
             if after + delay == 0 {
                 self.local.push_back(event.clone());
             } else {
-                self.plan(self.now + after + delay, Thing::Hear(event.clone()));
+                self.plan(self.now + after + delay, Thing::Hear(Box::new(event.clone())));
             }
         }
     }
@@ -356,18 +356,20 @@ impl Simulation<'_> {
 
     fn happen(&mut self, thing: Thing) -> Option<Event> {
         match thing {
-            Thing::Hear(event) => return Some(event),
+            Thing::Hear(event) => return Some(*event),
             Thing::Resolve(lease) => self.resolve(lease),
             Thing::Prepared(lease, setup) => {
-                let works =
-                    self.machines.get(&lease).is_some_and(|machine| machine.since.is_some() && !machine.dead);
+                let works = self
+                    .machines
+                    .get(lease as usize)
+                    .is_some_and(|machine| machine.since.is_some() && !machine.dead);
                 if works && self.roll(2) >= self.world.setup_failures {
                     self.answer(0, &Event::SetUp { lease, setup });
                 } else if works {
                     self.answer(0, &Event::SetupFailed { lease, setup, lost: false });
                 }
             }
-            Thing::End(execution) => self.end(execution),
+            Thing::End(lease, execution) => self.end(lease, execution),
             Thing::Die(lease) => self.die(lease),
             Thing::Vanish(lease) => self.vanish(lease),
             Thing::Expire(lease) => self.expire(lease),
@@ -377,7 +379,9 @@ impl Simulation<'_> {
 
     fn resolve(&mut self, lease: LeaseId) {
         let fails = self.roll(1) < self.world.reserve_failures;
-        let Some(machine) = self.machines.get_mut(&lease).filter(|machine| !machine.aborted) else { return };
+        let Some(machine) = self.machines.get_mut(lease as usize).filter(|machine| !machine.aborted) else {
+            return;
+        };
         if fails {
             self.answer(0, &Event::ReserveFailed { lease, refusal: Refusal::Failed, certain: true });
             return;
@@ -395,13 +399,13 @@ impl Simulation<'_> {
     /// The provider lends a machine from now on for its usual time.
     fn promise(&mut self, lease: LeaseId) -> Option<Ms> {
         let end = (self.world.lease > 0).then(|| self.now + self.world.lease)?;
-        self.machines.get_mut(&lease)?.expires = Some(end);
+        self.machines.get_mut(lease as usize)?.expires = Some(end);
         self.plan(end, Thing::Expire(lease));
         Some(end)
     }
 
     fn expire(&mut self, lease: LeaseId) {
-        let Some(machine) = self.machines.get(&lease) else { return };
+        let Some(machine) = self.machines.get(lease as usize) else { return };
         if machine.since.is_some() && !machine.dead && machine.expires.is_some_and(|end| end <= self.now) {
             self.out.expired += u32::from(!machine.executions.is_empty());
             self.die(lease);
@@ -410,7 +414,8 @@ impl Simulation<'_> {
 
     fn renew(&mut self, lease: LeaseId) {
         let roll = self.roll(5);
-        let there = self.machines.get(&lease).is_some_and(|machine| machine.since.is_some() && !machine.dead);
+        let there =
+            self.machines.get(lease as usize).is_some_and(|machine| machine.since.is_some() && !machine.dead);
         if !there || roll < self.world.renew_failures {
             let again = roll.is_multiple_of(2);
             return self.answer(MOMENT, &Event::RenewFailed { lease, again });
@@ -420,14 +425,12 @@ impl Simulation<'_> {
     }
 
     fn die(&mut self, lease: LeaseId) {
-        let Some(machine) = self.machines.get_mut(&lease) else { return };
+        let Some(machine) = self.machines.get_mut(lease as usize) else { return };
         if machine.since.is_none() || machine.dead {
             return;
         }
         machine.dead = true;
-        for execution in std::mem::take(&mut machine.executions) {
-            self.stop_execution(execution);
-        }
+        self.stop_all(lease);
         self.answer(0, &Event::Lost { lease });
     }
 
@@ -436,8 +439,10 @@ impl Simulation<'_> {
             self.answer(0, &Event::ReleaseFailed { lease });
             return;
         }
-        let gone =
-            self.machines.get_mut(&lease).and_then(|machine| Some((machine.since.take()?, machine.slots)));
+        let gone = self
+            .machines
+            .get_mut(lease as usize)
+            .and_then(|machine| Some((machine.since.take()?, machine.slots)));
         if let Some((since, slots)) = gone {
             self.out.held += u128::from(self.now - since) * u128::from(slots);
         }
@@ -445,38 +450,38 @@ impl Simulation<'_> {
     }
 
     /// An execution is over; `None` if it was before.
-    fn stop_execution(&mut self, number: ExecutionId) -> Option<Execution> {
-        let execution = self.executions.remove(&number)?;
+    fn stop_execution(&mut self, lease: LeaseId, number: ExecutionId) -> Option<Execution> {
+        let running = &mut self.machines.get_mut(lease as usize)?.executions;
+        let at = running.iter().position(|execution| execution.number == number)?;
+        let execution = running.swap_remove(at);
         self.out.busy += u128::from(self.now - execution.started) * u128::from(execution.claim);
-        if let Some(machine) = self.machines.get_mut(&execution.lease) {
-            machine.executions.retain(|&other| other != number);
-        }
         Some(execution)
     }
 
-    fn end(&mut self, number: ExecutionId) {
-        let Some(Execution { test, attempt, .. }) = self.stop_execution(number) else { return };
+    /// All executions on a machine are over.
+    fn stop_all(&mut self, lease: LeaseId) {
+        let Some(machine) = self.machines.get_mut(lease as usize) else { return };
+        for execution in std::mem::take(&mut machine.executions) {
+            self.out.busy += u128::from(self.now - execution.started) * u128::from(execution.claim);
+        }
+    }
+
+    fn end(&mut self, lease: LeaseId, number: ExecutionId) {
+        let Some(execution) = self.stop_execution(lease, number) else { return };
+        let Execution { test, outcome, exit, .. } = execution;
         self.out.last_test = Some(test);
-        let (Some(plan), Some(truth)) = (self.tests.get(test as usize), self.truths.get(test as usize))
-        else {
-            return;
-        };
-        let failed = attempt < truth.fails;
-        let outcome = match (truth.real > plan.limit, failed) {
-            (true, _) => Outcome::TimedOut,
-            (false, true) => Outcome::Failed,
-            (false, false) => Outcome::Passed,
-        };
         let [pass, fail] = &self.status;
         let status = if outcome == Outcome::Passed { pass.clone() } else { fail.clone() };
-        self.answer(0, &Event::Finished { execution: number, outcome, exit: failed.into(), status });
+        self.answer(0, &Event::Finished { execution: number, outcome, exit, status });
     }
 
     fn act(&mut self, action: Action) {
         match action {
             Action::Reserve { lease, pool, .. } => {
                 let slots = self.slots.get(usize::from(pool)).copied().unwrap_or(1);
-                self.machines.insert(lease, Machine { slots, ..Machine::default() });
+                let places = self.machines.len().max(lease as usize + 1);
+                self.machines.resize_with(places, Machine::default);
+                self.machines[lease as usize].slots = slots;
                 self.out.peak = self.out.peak.max(self.coordinator.held());
                 self.plan(self.now + self.world.startup, Thing::Resolve(lease));
             }
@@ -493,7 +498,10 @@ impl Simulation<'_> {
                 self.start(lease, execution, test, attempt);
             }
             Action::Cancel { execution } => {
-                if self.stop_execution(execution).is_some() {
+                // Rare enough to be looked for.
+                let runs = |machine: &Machine| machine.executions.iter().any(|it| it.number == execution);
+                let lease = self.machines.iter().position(runs).map_or(LeaseId::MAX, |at| at as LeaseId);
+                if self.stop_execution(lease, execution).is_some() {
                     self.answer(MOMENT, &Event::Cancelled { execution });
                 }
             }
@@ -546,19 +554,20 @@ impl Simulation<'_> {
                 self.local.push_back(answer);
                 return;
             }
-            self.plan(self.now + delay, Thing::Hear(answer.clone()));
+            self.plan(self.now + delay, Thing::Hear(Box::new(answer.clone())));
         }
     }
 
     fn abort(&mut self, lease: LeaseId) {
-        let Some(machine) = self.machines.get_mut(&lease) else { return };
+        let Some(machine) = self.machines.get_mut(lease as usize) else { return };
         if machine.since.is_none() && !std::mem::replace(&mut machine.aborted, true) {
             self.answer(MOMENT, &Event::ReserveFailed { lease, refusal: Refusal::Failed, certain: true });
         }
     }
 
     fn probe(&mut self, lease: LeaseId) {
-        let alive = self.machines.get(&lease).is_some_and(|machine| machine.since.is_some() && !machine.dead);
+        let alive =
+            self.machines.get(lease as usize).is_some_and(|machine| machine.since.is_some() && !machine.dead);
         self.answer(MOMENT, &Event::Probed { lease, alive: Some(alive) });
     }
 
@@ -571,10 +580,7 @@ impl Simulation<'_> {
     }
 
     fn release(&mut self, lease: LeaseId) {
-        let executions = self.machines.get_mut(&lease).map(|machine| std::mem::take(&mut machine.executions));
-        for execution in executions.unwrap_or_default() {
-            self.stop_execution(execution);
-        }
+        self.stop_all(lease);
         self.plan(self.now + MOMENT, Thing::Vanish(lease));
     }
 
@@ -585,15 +591,22 @@ impl Simulation<'_> {
         else {
             return;
         };
-        let Some(machine) = self.machines.get_mut(&lease) else { return };
+        let Some(machine) = self.machines.get_mut(lease as usize) else { return };
         if machine.dead || machine.since.is_none() {
             return; // nobody answers
         }
-        machine.executions.push(execution);
+        let failed = attempt < truth.fails;
+        let outcome = match (truth.real > plan.limit, failed) {
+            (true, _) => Outcome::TimedOut,
+            (false, true) => Outcome::Failed,
+            (false, false) => Outcome::Passed,
+        };
         let claim = plan.claim.min(machine.slots);
-        self.executions.insert(execution, Execution { lease, test, started: self.now, claim, attempt });
+        let started = self.now;
+        let (number, exit) = (execution, failed.into());
+        machine.executions.push(Execution { number, test, started, claim, outcome, exit });
         let real = truth.real.min(plan.limit);
-        self.plan(self.now + real, Thing::End(execution));
+        self.plan(self.now + real, Thing::End(lease, execution));
         if self.roll(6) < self.world.reboots {
             self.answer(real / 3, &Event::Away { lease });
             self.answer(real / 2, &Event::Back { lease });

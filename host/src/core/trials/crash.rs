@@ -169,7 +169,7 @@ impl<'a> Host<'a> {
     fn run(&mut self) {
         // The coordinator's time begins with each session, that of the world goes on.
         let began = self.remains.now;
-        self.hear(Event::Tick, began);
+        self.hear(&Event::Tick, began);
         for _ in 0..5_000 {
             if self.done.is_some() {
                 return;
@@ -184,7 +184,7 @@ impl<'a> Host<'a> {
                 }
                 (_, Some(due)) => {
                     self.remains.now = self.remains.now.max(due);
-                    self.hear(Event::Tick, began);
+                    self.hear(&Event::Tick, began);
                 }
                 _ => return,
             }
@@ -207,10 +207,9 @@ impl<'a> Host<'a> {
 
     /// As the engine does it: what is known is written down, then the coordinator hears of it; what it wants is written
     /// down, all of a step at once, then carried out.
-    fn hear(&mut self, event: Event, began: Ms) {
+    fn hear(&mut self, event: &Event, began: Ms) {
         let now = self.remains.now;
-        if let Some((lease, mark)) = books::after(&event).filter(|(lease, _)| self.known.contains_key(lease))
-        {
+        if let Some((lease, mark)) = books::after(event).filter(|(lease, _)| self.known.contains_key(lease)) {
             self.remains.books.write(now - began, lease, mark);
             if mark == books::Mark::Released {
                 self.remains.provider.told_gone.insert(lease);
@@ -221,9 +220,9 @@ impl<'a> Host<'a> {
             }
             self.moment();
         }
-        match event {
+        match *event {
             Event::Reserved { lease, .. } | Event::ReserveFailed { lease, .. } => {
-                _ = self.known.insert(lease, true)
+                self.known.insert(lease, true);
             }
             Event::Finished { execution, .. }
             | Event::RunLost { execution }
@@ -234,7 +233,7 @@ impl<'a> Host<'a> {
         }
         let mut actions = vec![];
         self.coordinator.step(now - began, event.clone(), &mut actions);
-        if let Event::Released { lease } | Event::Absent { lease } = event
+        if let Event::Released { lease } | Event::Absent { lease } = *event
             && self.known.get(&lease) == Some(&true)
         {
             self.known.remove(&lease);
@@ -251,14 +250,14 @@ impl<'a> Host<'a> {
         }
         self.moment();
         for action in actions {
-            self.act(action, began);
+            self.act(&action, began);
             self.moment();
         }
     }
 
     fn happen(&mut self, thing: Thing, began: Ms) {
         match thing {
-            Thing::Hear(event) => self.hear(event, began),
+            Thing::Hear(event) => self.hear(&event, began),
             Thing::Appear(lease) => {
                 if self.remains.provider.coming.contains(&lease) {
                     self.remains.provider.appear(lease);
@@ -291,9 +290,9 @@ impl<'a> Host<'a> {
         let lost: Vec<_> =
             self.running.iter().filter(|(_, on)| **on == lease).map(|(execution, _)| *execution).collect();
         for execution in lost {
-            self.hear(Event::RunLost { execution }, began);
+            self.hear(&Event::RunLost { execution }, began);
         }
-        self.hear(Event::Lost { lease }, began);
+        self.hear(&Event::Lost { lease }, began);
     }
 
     fn look(&mut self, lease: LeaseId, last: bool, fault: Option<Fault>) {
@@ -332,8 +331,8 @@ impl<'a> Host<'a> {
         self.fault.filter(|(at, _)| *at == self.calls).map(|(_, fault)| fault)
     }
 
-    fn act(&mut self, action: Action, began: Ms) {
-        match action {
+    fn act(&mut self, action: &Action, began: Ms) {
+        match *action {
             Action::Reserve { lease, .. } => self.reserve(lease, began),
             Action::Abort { lease } => self.abort(lease),
             Action::Confirm { lease } => self.confirm(lease),
@@ -443,7 +442,9 @@ impl<'a> Host<'a> {
         self.remains.provider.ask_release(lease);
         let lost: Vec<_> =
             self.running.iter().filter(|(_, on)| **on == lease).map(|(execution, _)| *execution).collect();
-        lost.iter().for_each(|execution| _ = self.running.remove(execution));
+        for execution in lost {
+            self.running.remove(&execution);
+        }
         if Fault::works(fault) {
             self.remains.provider.leaving.insert(lease);
             self.plan(2_000, Thing::Vanish(lease));
@@ -467,7 +468,7 @@ impl<'a> Host<'a> {
                     return self.plan(6_000, Thing::Break(lease));
                 }
                 Some(Fault::Twice | Fault::Late) | None => {
-                    self.plan(9_000, Thing::Hear(Event::Back { lease }))
+                    self.plan(9_000, Thing::Hear(Event::Back { lease }));
                 }
             }
             real += 5_000;
@@ -483,7 +484,7 @@ impl<'a> Host<'a> {
     }
 }
 
-fn complain(wrong: Vec<String>, what: &dyn std::fmt::Debug) {
+fn complain(wrong: &[String], what: &dyn std::fmt::Debug) {
     assert!(wrong.is_empty(), "{what:?}: {}", wrong.join("; "));
 }
 
@@ -500,16 +501,16 @@ fn thinned(usual: u64) -> u64 {
 
 /// Everything that may follow from the death of a host.
 fn aftermath(scene: Scene, dead: &Remains, number: u64, what: &dyn std::fmt::Debug) {
-    complain(dead.check(), what);
+    complain(&dead.check(), what);
     for fate in [false, true] {
         let mut whole = dead.clone();
-        complain(whole.free(fate), what);
+        complain(&whole.free(fate), what);
         // A gc that dies as well, after each of its steps, and another one after it.
         let steps = dead.clone().books.collect(&mut dead.provider.clone(), dead.now, usize::MAX);
         for step in 0..steps {
             let mut cut = dead.clone();
             cut.books.collect(&mut cut.provider, cut.now, step);
-            complain(cut.free(fate), what);
+            complain(&cut.free(fate), what);
         }
         if number.is_multiple_of(thinned(23)) {
             whole.provider.told_gone.clear();
@@ -519,7 +520,7 @@ fn aftermath(scene: Scene, dead: &Remains, number: u64, what: &dyn std::fmt::Deb
             resumed.run();
             assert_eq!(resumed.done, Some(0), "{what:?}: resumed");
             check_verdicts(&resumed.remains, what);
-            complain(resumed.remains.check(), what);
+            complain(&resumed.remains.check(), what);
             assert_eq!(resumed.remains.books.open(), before, "{what:?}: resumed");
         }
     }
@@ -541,7 +542,7 @@ fn trial(scene: Scene, fault: Option<(u64, Fault)>) -> (u64, BTreeSet<&'static s
     let uncertain = host.done.unwrap_or_else(|| panic!("{what:?}: it did not end"));
     let remains = std::mem::take(&mut host.remains);
     check_verdicts(&remains, &what);
-    complain(remains.check(), &what);
+    complain(&remains.check(), &what);
     let left = scene.stop.is_some_and(|(_, level)| level == Shutdown::Leave);
     let told = uncertain as usize == remains.books.open();
     assert!(told || left, "{what:?}: {uncertain} uncertain, {} open in the ledger", remains.books.open());

@@ -1,19 +1,17 @@
 //! Figures for the documentation: how decisions scale, and how close schedules come to what is possible.
 //!
-//! They take minutes and mean something only with optimisation, so they are ignored by default:
-//!
-//! ```text
-//! cargo test --release -p atex-host --lib figures::scale -- --ignored --nocapture --exact core::trials::figures::scale
-//! ```
+//! They take minutes and mean something only with optimisation, so tests leave them out: `cargo xtask figures` makes them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use atex_plugin_api::model::Facts;
 use atex_plugin_api::policy::Policy;
 
 use crate::core::config::{Config, Platform, Pool};
+use crate::core::event::{Action, Event, LeaseId, TestId};
 use crate::core::simulate::{
-    Durations, Outcomes, Synthetic, SyntheticTest, World, bound, cpu_time, simulate,
+    Durations, Observer, Outcomes, Synthetic, SyntheticTest, World, bound, cpu_time, simulate,
 };
 use crate::core::testing::{
     self, Affinity, ByKind, Destructive, Exclusive, Fitness, Longest, Priority, Reruns, TimeLimit,
@@ -79,12 +77,18 @@ fn scale() {
     );
 }
 
-fn run(tests: &[SyntheticTest], names: &str, machines: u32, spares: u32, world: &World) -> Outcomes {
+fn run_watched(
+    tests: &[SyntheticTest],
+    names: &str,
+    machines: u32,
+    world: &World,
+    observer: &mut dyn Observer,
+) -> Outcomes {
     let ready = testing::ready(chain(names), tests, 0, 1);
     let mut config = Config::simple(machines, ready.chain.shape());
-    (config.spares, config.seed) = (spares, world.seed);
+    config.seed = world.seed;
     let (plans, truths): (Vec<_>, Vec<_>) = tests.iter().map(|test| (test.plan, test.truth)).unzip();
-    let outcomes = simulate(config, &plans, &truths, &mut [ready], world, &mut ()).unwrap();
+    let outcomes = simulate(config, &plans, &truths, &mut [ready], world, observer).unwrap();
     assert!(outcomes.done && outcomes.verdict_count() == tests.len());
     outcomes
 }
@@ -121,46 +125,124 @@ struct Faults {
     failing: u64,
 }
 
+const FAULTS: [Faults; 5] = [
+    Faults { title: "no faults", machines: 0, flaky: 0, failing: 0 },
+    Faults { title: "3 % reruns", machines: 0, flaky: 60, failing: 0 },
+    Faults { title: "5 % of reservations fail, 5 % of machines die", machines: 50, flaky: 0, failing: 0 },
+    Faults {
+        title: "5 % of reservations fail, 5 % of machines die, 3 % reruns",
+        machines: 50,
+        flaky: 60,
+        failing: 0,
+    },
+    Faults {
+        title: "5 % of reservations fail, 5 % of machines die, 3 % reruns that nothing announces",
+        machines: 50,
+        flaky: 0,
+        failing: 30,
+    },
+];
+
+/// Medians are over so many.
+const SEEDS: u64 = 31;
+
 fn median(mut numbers: Vec<f64>) -> f64 {
     numbers.sort_by(f64::total_cmp);
     let middle = numbers.len() / 2;
     if numbers.len() % 2 == 1 { numbers[middle] } else { f64::midpoint(numbers[middle - 1], numbers[middle]) }
 }
 
-/// The columns of one row and seed.
-fn columns(set: &Set, faults: Faults, seed: u64) -> Vec<f64> {
-    let make = |history_error| {
-        Synthetic {
-            tests: set.tests,
-            durations: set.durations,
-            history_error,
-            failing: faults.failing,
-            flaky: faults.flaky,
-            platforms: 1,
-            seed: 1000 + seed,
+/// What was lost with machines that died, and what that makes impossible.
+#[derive(Default)]
+struct Losses<'a> {
+    tests: &'a [SyntheticTest],
+    running: HashMap<LeaseId, (TestId, u16)>,
+    /// No schedule whatsoever ends earlier once this was lost: a test that dies with its machine needs its whole time anew.
+    earliest_end: u64,
+}
+
+impl Observer for Losses<'_> {
+    fn action(&mut self, _now: u64, action: &Action) {
+        if let Action::Run { lease, test, attempt, .. } = action {
+            self.running.insert(*lease, (*test, *attempt));
         }
-        .make()
-    };
-    let exact = make(Some(0.0));
-    let least = bound(exact.iter().map(|test| test.truth), set.machines, 60_000) as f64;
-    let (deaths, life) = (faults.machines, least as u64);
-    let world = World { seed, reserve_failures: faults.machines, deaths, life, ..World::default() };
-    let ratio = |tests: &[SyntheticTest], names: &str| {
-        run(tests, names, set.machines, 0, &world).makespan as f64 / least
-    };
-    let mut blind = make(Some(0.2));
-    for test in &mut blind {
-        test.fail_rate = 0;
     }
-    vec![
-        ratio(&exact, "reruns+duration"),
-        ratio(&make(Some(0.2)), "reruns+duration"),
-        ratio(&blind, "reruns+duration"),
-        ratio(&make(Some(0.5)), "reruns+duration"),
-        ratio(&make(None), "reruns+limits"),
-        ratio(&exact, "reruns"),
-        slices(&exact, set.machines, &world) as f64 / least,
-    ]
+    fn event(&mut self, now: u64, event: &Event) {
+        match event {
+            Event::Lost { lease } => {
+                let Some((test, attempt)) = self.running.remove(lease) else { return };
+                let truth = self.tests[test as usize].truth;
+                let left = truth.real * u64::from(1 + truth.fails.saturating_sub(attempt));
+                self.earliest_end = self.earliest_end.max(now + left);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A set and a seed: its tests with all known, the bound, and the world they run in.
+struct Trial<'a> {
+    set: &'a Set,
+    faults: Faults,
+    seed: u64,
+    exact: Vec<SyntheticTest>,
+    bound: u64,
+    world: World,
+}
+
+impl<'a> Trial<'a> {
+    fn new(set: &'a Set, faults: Faults, seed: u64) -> Self {
+        let exact = workload(set, faults, seed, Some(0.0));
+        let bound = bound(exact.iter().map(|test| test.truth), set.machines, 60_000);
+        let (deaths, life) = (faults.machines, bound);
+        let world = World { seed, reserve_failures: faults.machines, deaths, life, ..World::default() };
+        Self { set, faults, seed, exact, bound, world }
+    }
+
+    fn tests(&self, history_error: Option<f64>) -> Vec<SyntheticTest> {
+        workload(self.set, self.faults, self.seed, history_error)
+    }
+
+    /// Makespan over the bound, and over the bound with what was lost on the way.
+    fn both(&self, tests: &[SyntheticTest], names: &str) -> [f64; 2] {
+        let mut losses = Losses { tests, ..Losses::default() };
+        let outcomes = run_watched(tests, names, self.set.machines, &self.world, &mut losses);
+        let executed = outcomes.busy as u64 / u64::from(self.set.machines) + self.world.startup;
+        let crowded = crowded(tests, self.set.machines) + self.world.startup;
+        let with_losses = self.bound.max(executed).max(losses.earliest_end).max(crowded);
+        [self.bound, with_losses].map(|bound| outcomes.makespan as f64 / bound as f64)
+    }
+
+    fn ratio(&self, tests: &[SyntheticTest], names: &str) -> f64 {
+        self.both(tests, names)[0]
+    }
+}
+
+/// Of the `k * machines + 1` longest runs some machine gets `k + 1`: the shortest of these add up to what it takes at least.
+fn crowded(tests: &[SyntheticTest], machines: u32) -> u64 {
+    let truths = tests.iter().map(|test| test.truth);
+    let mut runs: Vec<u64> =
+        truths.flat_map(|truth| std::iter::repeat_n(truth.real, 1 + usize::from(truth.fails))).collect();
+    runs.sort_unstable_by(|a, b| b.cmp(a));
+    let machines = machines as usize;
+    let rounds = runs.len().saturating_sub(1) / machines;
+    (1..=rounds)
+        .map(|round| runs[round * machines - round..=round * machines].iter().sum())
+        .max()
+        .unwrap_or(0)
+}
+
+fn workload(set: &Set, faults: Faults, seed: u64, history_error: Option<f64>) -> Vec<SyntheticTest> {
+    Synthetic {
+        tests: set.tests,
+        durations: set.durations,
+        history_error,
+        failing: faults.failing,
+        flaky: faults.flaky,
+        platforms: 1,
+        seed: 1000 + seed,
+    }
+    .make()
 }
 
 /// One machine of a fixed part of the list, replaced when it fails.
@@ -214,42 +296,62 @@ fn slices(tests: &[SyntheticTest], machines: u32, world: &World) -> u64 {
     (0..machines as usize).map(part).max().unwrap_or(0)
 }
 
+/// A table with a row per set: medians over the seeds of what `columns` says, and the median over the sets.
+fn table(faults: Faults, titles: &[&str], columns: impl Fn(&Trial<'_>) -> Vec<f64>) {
+    println!("\n{}\n", faults.title);
+    println!("| durations | tests | machines | {} |", titles.join(" | "));
+    println!("|:--|--:|--:|{}", "--:|".repeat(titles.len()));
+    let mut all: Vec<Vec<f64>> = vec![vec![]; titles.len()];
+    for set in &SETS {
+        let rows: Vec<Vec<f64>> = (0..SEEDS).map(|seed| columns(&Trial::new(set, faults, seed))).collect();
+        print!("| {:?} | {} | {} |", set.durations, set.tests, set.machines);
+        for (column, all) in all.iter_mut().enumerate() {
+            let middle = median(rows.iter().map(|row| row[column]).collect());
+            all.push(middle);
+            print!(" {middle:.3} |");
+        }
+        println!();
+    }
+    let medians: Vec<String> = all.into_iter().map(|column| format!("{:.3}", median(column))).collect();
+    println!("| median | | | {} |", medians.join(" | "));
+}
+
+/// Makespan over what is possible, beside what simpler ways make of it.
 #[test]
 #[ignore = "a figure, not a check"]
 fn makespan() {
-    let worlds = [
-        Faults { title: "no faults", machines: 0, flaky: 0, failing: 0 },
-        Faults { title: "3 % reruns", machines: 0, flaky: 60, failing: 0 },
-        Faults { title: "5 % of machines fail", machines: 50, flaky: 0, failing: 0 },
-        Faults { title: "5 % of machines fail, 3 % reruns", machines: 50, flaky: 60, failing: 0 },
-        Faults {
-            title: "5 % of machines fail, 3 % reruns that nothing announces",
-            machines: 50,
-            flaky: 0,
-            failing: 30,
-        },
+    let titles = [
+        "atex-host",
+        "the same, over the bound with losses",
+        "longest by metadata",
+        "first-come",
+        "N/M slices",
     ];
-    for faults in worlds {
-        println!("\n{}: makespan / bound, median of 9 seeds\n", faults.title);
-        println!(
-            "| durations | tests | machines | exact | history 20 % | without fail rates | history 50 % | limits | first-come | slices |"
-        );
-        println!("|:--|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
-        let mut all: Vec<Vec<f64>> = vec![vec![]; 7];
-        for set in &SETS {
-            let rows: Vec<Vec<f64>> = (0..9).map(|seed| columns(set, faults, seed)).collect();
-            print!("| {:?} | {} | {} |", set.durations, set.tests, set.machines);
-            for (column, all) in all.iter_mut().enumerate() {
-                let middle = median(rows.iter().map(|row| row[column]).collect());
-                all.push(middle);
-                print!(" {middle:.3} |");
-            }
-            println!();
-        }
-        print!("| median | | |");
-        for column in all {
-            print!(" {:.3} |", median(column));
-        }
-        println!();
+    table(FAULTS[3], &titles, |trial| {
+        let [plain, with_losses] = trial.both(&trial.tests(Some(0.2)), "reruns+duration");
+        let metadata = trial.ratio(&trial.tests(None), "reruns+limits");
+        let first_come = trial.ratio(&trial.exact, "reruns");
+        let slices = slices(&trial.exact, trial.set.machines, &trial.world) as f64 / trial.bound as f64;
+        vec![plain, with_losses, metadata, first_come, slices]
+    });
+}
+
+/// What costs how much: kinds of faults, and what is known beforehand.
+#[test]
+#[ignore = "a figure, not a check"]
+fn makespan_by_faults() {
+    let titles = ["true times", "history 20 %", "without fail rates", "history 50 %", "limits"];
+    for faults in FAULTS {
+        table(faults, &titles, |trial| {
+            let mut blind = trial.tests(Some(0.2));
+            blind.iter_mut().for_each(|test| test.fail_rate = 0);
+            vec![
+                trial.ratio(&trial.exact, "reruns+duration"),
+                trial.ratio(&trial.tests(Some(0.2)), "reruns+duration"),
+                trial.ratio(&blind, "reruns+duration"),
+                trial.ratio(&trial.tests(Some(0.5)), "reruns+duration"),
+                trial.ratio(&trial.tests(None), "reruns+limits"),
+            ]
+        });
     }
 }

@@ -181,7 +181,9 @@ impl Remains {
         let now = self.now;
         let leaving = std::mem::take(&mut self.provider.leaving);
         if fate {
-            leaving.into_iter().for_each(|lease| self.provider.vanish(lease));
+            for lease in leaving {
+                self.provider.vanish(lease);
+            }
         }
         self.books.collect(&mut self.provider, now, usize::MAX);
         for lease in std::mem::take(&mut self.provider.coming) {

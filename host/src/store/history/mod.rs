@@ -1,7 +1,7 @@
 //! `history.sqlite`: how long tests took and how they ended, over all runs of this user.
 //!
-//! Many hosts may read and write it at once; each run is one short transaction at its end (or several, the same record twice
-//! counts once), so a killed host leaves either all of a transaction or nothing. The file is a help, never a condition: whoever
+//! Many hosts may read and write it at once, in short transactions while tests finish; the same record twice counts once. A
+//! killed host leaves either all of a transaction or nothing. The file is a help, never a condition: whoever
 //! cannot open it goes on without.
 //!
 //! Of each test on each platform the newest executions stay. Executions that say nothing about the test (its machine

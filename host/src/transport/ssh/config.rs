@@ -27,6 +27,8 @@ pub(super) struct Asking<'a> {
 pub(super) struct Endpoint {
     /// To connect to.
     pub(super) host: String,
+    /// As it was asked for.
+    pub(super) alias: String,
     pub(super) port: u16,
     pub(super) user: String,
     /// What host keys are filed under, if not `host`.
@@ -43,6 +45,8 @@ pub(super) struct Endpoint {
     pub(super) compression: bool,
     /// Hosts to go through, as the configuration has them.
     pub(super) jump: Vec<String>,
+    /// A program that leads to the host; only looked at for the first one on the way.
+    pub(super) proxy_command: Option<String>,
 }
 
 impl Endpoint {
@@ -87,10 +91,11 @@ impl Endpoint {
     ) -> Result<Self> {
         let all = |key: &str| options.get(key).map(Vec::as_slice).unwrap_or_default();
         let one = |key: &str| all(key).first().map(String::as_str).filter(|value| *value != "none");
-        if let Some(command) = one("proxycommand") {
+        let proxy_command = one("proxycommand").map(str::to_owned);
+        if proxy_command.is_some() && one("proxyusefdpass") == Some("yes") {
             return Err(Error::Refused(format!(
-                "the ssh configuration for {host} wants ProxyCommand {command}, which is not possible here; use transport \
-                 `exec` with the ssh program"
+                "the ssh configuration for {host} wants ProxyUseFdpass, which is not possible here; use transport `exec` \
+                 with the ssh program"
             )));
         }
         let paths = |key: &str| {
@@ -102,6 +107,8 @@ impl Endpoint {
         let agent = one("identityagent").filter(|agent| *agent != "SSH_AUTH_SOCK");
         Ok(Self {
             host: one("hostname").unwrap_or(host).to_owned(),
+            alias: host.to_owned(),
+            proxy_command,
             port: port.or_else(|| one("port").and_then(|port| port.parse().ok())).unwrap_or(22),
             user: user.or_else(|| one("user")).map_or_else(current_user, str::to_owned),
             key_alias: one("hostkeyalias").map(str::to_owned),
@@ -252,9 +259,13 @@ mod tests {
         assert_eq!(end.jump, ["a", "b:3"]);
         let end = Endpoint::from_options("alias", Some("me"), Some(1), &options).unwrap();
         assert_eq!(end.shown(), "me@real:1");
-        let options = parse("proxycommand nc %h %p");
+        assert_eq!(end.proxy_command, None);
+        let options = parse("proxycommand nc %h %p\nproxyusefdpass no");
+        let end = Endpoint::from_options("alias", None, None, &options).unwrap();
+        assert_eq!((end.proxy_command.as_deref(), end.alias.as_str()), (Some("nc %h %p"), "alias"));
+        let options = parse("proxycommand nc %h %p\nproxyusefdpass yes");
         let error = Endpoint::from_options("alias", None, None, &options).unwrap_err().to_string();
-        assert!(error.contains("ProxyCommand nc %h %p") && error.contains("`exec`"), "{error}");
+        assert!(error.contains("ProxyUseFdpass") && error.contains("`exec`"), "{error}");
     }
 
     #[test]

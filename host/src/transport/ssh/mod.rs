@@ -18,6 +18,7 @@ mod dial;
 mod host_key;
 mod jump;
 mod line;
+mod proxy;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -30,6 +31,7 @@ use super::{CommandId, Error, Exit, Got, Interrupt, Result, Stream, Transport, W
 use crate::executor::spec::MachineSpec;
 use config::{Asking, Endpoint};
 use line::Line;
+use proxy::Proxy;
 
 /// More hops than anybody needs; ends loops in configurations.
 const MAX_HOPS: usize = 8;
@@ -43,6 +45,8 @@ pub struct Ssh {
     /// Given up, and not closed yet.
     leaving: Vec<Command>,
     next: u32,
+    /// Carries the line; ends with it.
+    _proxy: Option<Proxy>,
 }
 
 struct Command {
@@ -77,12 +81,22 @@ impl Ssh {
         // Half of the time is for us; the other half is for the machine, whose silence must be longer.
         let dead_after = spec.silence() / 2;
         let mut line: Option<Line> = None;
+        let mut proxy: Option<Proxy> = None;
         for end in hops.iter().chain([&target]) {
-            let socket = match line.take() {
-                None => dial::dial(&end.host, end.port, dead_after, waker, interrupt)?,
-                Some(before) => jump::through(before, end, interrupt)?,
+            let socket = match (line.take(), &end.proxy_command) {
+                (Some(before), _) => jump::through(before, end, interrupt)?,
+                (None, None) => dial::dial(&end.host, end.port, dead_after, waker, interrupt)?,
+                (None, Some(command)) => {
+                    let (socket, started) = Proxy::start(command, end)?;
+                    proxy = Some(started);
+                    socket
+                }
             };
-            let mut next = Line::handshake(socket, end, ssh, spec, dead_after, waker, interrupt)?;
+            let next = Line::handshake(socket, end, ssh, spec, dead_after, waker, interrupt);
+            let mut next = match (next, &mut proxy) {
+                (Err(error), Some(proxy)) => return Err(proxy.explain(error)),
+                (next, _) => next?,
+            };
             auth::log_in(&mut next, end, interrupt)?;
             line = Some(next);
         }
@@ -91,7 +105,7 @@ impl Ssh {
             None => "exec ".to_owned(),
             Some(user) => format!("exec sudo -n -u {} -- ", quote(user)),
         };
-        Ok(Self { line, prefix, commands: BTreeMap::new(), leaving: vec![], next: 0 })
+        Ok(Self { line, prefix, commands: BTreeMap::new(), leaving: vec![], next: 0, _proxy: proxy })
     }
 
     fn get(&mut self, id: CommandId) -> Result<&mut Command> {

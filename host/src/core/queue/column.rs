@@ -1,0 +1,172 @@
+//! Compact storage: a million tests times twenty lanes is a lot of numbers, nearly all of them small.
+
+use std::borrow::Borrow;
+use std::hash::{Hash, Hasher};
+use std::ops::{Deref, DerefMut};
+
+/// Numbers by position, in as few bytes each as the biggest of them needs.
+#[derive(Debug)]
+pub(super) enum Column {
+    One(Vec<i8>),
+    Two(Vec<i16>),
+    Four(Vec<i32>),
+    Eight(Vec<i64>),
+}
+
+impl Column {
+    /// `count` times `number`, which fits into one byte.
+    pub(super) fn new(number: i8, count: usize) -> Self {
+        Self::One(vec![number; count])
+    }
+
+    /// The number at a position, 0 behind the end.
+    pub(super) fn get(&self, at: usize) -> i64 {
+        let found = match self {
+            Self::One(numbers) => numbers.get(at).map(|&number| i64::from(number)),
+            Self::Two(numbers) => numbers.get(at).map(|&number| i64::from(number)),
+            Self::Four(numbers) => numbers.get(at).map(|&number| i64::from(number)),
+            Self::Eight(numbers) => numbers.get(at).copied(),
+        };
+        found.unwrap_or(0)
+    }
+
+    /// Changes a number; behind the end nothing happens.
+    pub(super) fn set(&mut self, at: usize, number: i64) {
+        while !self.try_set(at, number) {
+            self.widen();
+        }
+    }
+
+    /// Returns whether the number fits.
+    fn try_set(&mut self, at: usize, number: i64) -> bool {
+        fn put<N: TryFrom<i64>>(numbers: &mut [N], at: usize, number: i64) -> bool {
+            let Ok(number) = N::try_from(number) else { return false };
+            if let Some(slot) = numbers.get_mut(at) {
+                *slot = number;
+            }
+            true
+        }
+        match self {
+            Self::One(numbers) => put(numbers, at, number),
+            Self::Two(numbers) => put(numbers, at, number),
+            Self::Four(numbers) => put(numbers, at, number),
+            Self::Eight(numbers) => put(numbers, at, number),
+        }
+    }
+
+    fn widen(&mut self) {
+        fn wider<From: Copy + Into<To>, To>(numbers: &[From]) -> Vec<To> {
+            numbers.iter().map(|&number| number.into()).collect()
+        }
+        *self = match self {
+            Self::One(numbers) => Self::Two(wider(numbers)),
+            Self::Two(numbers) => Self::Four(wider(numbers)),
+            Self::Four(numbers) => Self::Eight(wider(numbers)),
+            Self::Eight(numbers) => Self::Eight(std::mem::take(numbers)),
+        };
+    }
+}
+
+/// Numbers that fit beside each other.
+const FEW: usize = 4;
+
+/// A short list of numbers; up to four need no allocation.
+#[derive(Debug, Clone)]
+pub(super) enum Short {
+    Few(u8, [u32; FEW]),
+    Many(Box<[u32]>),
+}
+
+impl Default for Short {
+    fn default() -> Self {
+        Self::Few(0, [0; FEW])
+    }
+}
+
+impl From<&[u32]> for Short {
+    fn from(numbers: &[u32]) -> Self {
+        let mut few = [0; FEW];
+        match few.get_mut(..numbers.len()) {
+            Some(part) => {
+                part.copy_from_slice(numbers);
+                Self::Few(numbers.len() as u8, few)
+            }
+            None => Self::Many(numbers.into()),
+        }
+    }
+}
+
+impl Deref for Short {
+    type Target = [u32];
+    fn deref(&self) -> &[u32] {
+        match self {
+            Self::Few(count, numbers) => numbers.get(..usize::from(*count)).unwrap_or_default(),
+            Self::Many(numbers) => numbers,
+        }
+    }
+}
+
+impl DerefMut for Short {
+    fn deref_mut(&mut self) -> &mut [u32] {
+        match self {
+            Self::Few(count, numbers) => numbers.get_mut(..usize::from(*count)).unwrap_or_default(),
+            Self::Many(numbers) => numbers,
+        }
+    }
+}
+
+// A key of a map that is asked with slices: equality and hash are those of the slice.
+impl Borrow<[u32]> for Short {
+    fn borrow(&self) -> &[u32] {
+        self
+    }
+}
+impl PartialEq for Short {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+impl Eq for Short {}
+impl Hash for Short {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (**self).hash(state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::hash::Map;
+
+    #[test]
+    fn a_column_holds_whatever_it_is_given() {
+        let numbers =
+            [0, -1, 127, -128, 128, 40_000, -40_000, 1 << 31, i64::from(i32::MIN), i64::MAX, i64::MIN];
+        for rotation in 0..numbers.len() {
+            let mut column = Column::new(-1, numbers.len());
+            assert_eq!((column.get(0), column.get(numbers.len())), (-1, 0));
+            let at = |step: usize| (step + rotation) % numbers.len();
+            for step in 0..numbers.len() {
+                column.set(at(step), numbers[at(step)]);
+            }
+            column.set(numbers.len(), 7);
+            assert_eq!((0..numbers.len()).map(|at| column.get(at)).collect::<Vec<_>>(), numbers);
+        }
+    }
+
+    #[test]
+    fn short_lists_are_found_as_slices() {
+        let mut map: Map<Short, usize> = Map::default();
+        let lists: Vec<Vec<u32>> = (0..7).map(|count| (10..10 + count).collect()).collect();
+        for list in &lists {
+            map.insert(list.as_slice().into(), list.len());
+        }
+        for list in &lists {
+            assert_eq!(map.get(list.as_slice()), Some(&list.len()));
+            let mut changed = Short::from(list.as_slice());
+            changed.iter_mut().for_each(|number| *number += 1);
+            assert_eq!(changed.len(), list.len());
+            assert_eq!(changed == Short::from(list.as_slice()), list.is_empty());
+        }
+    }
+}
