@@ -27,6 +27,7 @@ use super::{
 struct Workload {
     plans: Vec<TestPlan>,
     truths: Vec<Truth>,
+    /// Empty for tests that have no names.
     names: Vec<String>,
     catalogue: Box<dyn Catalogue>,
     platforms: Vec<Platform>,
@@ -51,7 +52,9 @@ pub(super) fn simulate(wanted: cli::Simulate, terminal: &Terminal) -> Result<Exi
         let (chains, _) = chains(&workload.plan, &mut policies, false)?;
         run_once(&workload, chains, machines)
     })?;
-    let name = |test: TestId| workload.names.get(test as usize).cloned().unwrap_or_default();
+    let name = |test: TestId| {
+        workload.names.get(test as usize).cloned().unwrap_or_else(|| format!("/synthetic/{test}"))
+    };
     let mut out = io::BufWriter::new(io::stdout().lock());
     let written = match terminal.output().format {
         Format::Human => cli::simulate::write_text(&forecast, deadline, name, &mut out),
@@ -118,7 +121,7 @@ fn synthetic(tests: u32, plan: crate::config::RunPlan) -> Workload {
     Workload {
         plans: tests.iter().map(|test| test.plan).collect(),
         truths: tests.iter().map(|test| test.truth).collect(),
-        names: (0..tests.len()).map(|number| format!("/synthetic/{number}")).collect(),
+        names: Vec::new(),
         platforms: vec![Platform { chain: 0 }],
         catalogue: Box::new(MadeUp(tests)),
         plan,

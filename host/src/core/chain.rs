@@ -24,8 +24,10 @@ use super::event::{
 
 /// Tests per call of a policy.
 const BLOCK: usize = 1024;
-/// Wishes per call, beside one for each class that the policy was shown.
+/// Wishes per call that lift something, beside one for each class that the policy was shown: each of these is looked at.
 const WISHES: usize = 64;
+/// Wishes per call altogether. What is lowered or ruled out is only looked at where it would have come first.
+const ALL_WISHES: usize = 4096;
 /// Requests per call.
 const COMMANDS: usize = 100_000;
 /// Bytes of a reason that a policy gives.
@@ -413,10 +415,17 @@ impl Chain {
     }
 
     fn check_wishes(&mut self, level: u16, wishes: &[Prefer], most: usize, out: &mut Vec<Wish>) {
-        if wishes.len() > most {
+        let lifts = |prefer: &Prefer| matches!(prefer, Prefer::Class(_, 1..) | Prefer::Test(..));
+        if wishes.len() > ALL_WISHES.max(most) || wishes.iter().filter(|prefer| lifts(prefer)).count() > most
+        {
             self.fault(level, FaultKind::TooManyWishes, "");
         }
-        for &prefer in wishes.iter().take(most) {
+        let mut lifted = 0;
+        for &prefer in wishes.iter().take(ALL_WISHES.max(most)) {
+            lifted += usize::from(lifts(&prefer));
+            if lifts(&prefer) && lifted > most {
+                continue;
+            }
             let prefer = match prefer {
                 Prefer::Class(..) => prefer,
                 Prefer::Test(_, ..=0) => {
