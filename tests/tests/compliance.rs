@@ -125,7 +125,9 @@ fn the_suite_runs_on_three_platforms() -> Result<()> {
             let text = |at: usize| line[at].as_str().unwrap_or_default().to_owned();
             by_platform.entry(text(0)).or_default().push((text(2), text(1)));
         }
-        by_platform.values_mut().for_each(|results| results.sort());
+        for results in by_platform.values_mut() {
+            results.sort();
+        }
         Ok(by_platform)
     };
     let last = results(place.run_dir().join("results.jsonl"))?;

@@ -1,6 +1,7 @@
 //! The commands of `cargo xtask`.
 
 mod demo;
+mod figures;
 mod fmf_fuzz;
 mod install;
 mod packages;
@@ -48,6 +49,11 @@ enum Command {
         #[arg(long)]
         release: bool,
     },
+    /// How good and how dear schedules are, as tables: by an optimised build, in virtual time
+    Figures {
+        /// Which tables [default: all]
+        which: Vec<figures::Figures>,
+    },
     /// Build for release and install program, plugins, manual pages, completions and the plugin-api crate
     Install {
         /// Root of the installation, e.g. /usr/local
@@ -63,6 +69,7 @@ pub fn run(xtask: Xtask) -> Result<()> {
         Command::Test { all } => test::test(all),
         Command::SelfTest => selftest::selftest(),
         Command::FmfFuzz { seed, count, release } => fmf_fuzz::fmf_fuzz(seed, count, release),
+        Command::Figures { which } => figures::figures(&which),
         Command::Install { prefix } => install::install(&prefix),
     }
 }
