@@ -1,4 +1,4 @@
-//! SSH: who is let in, who is believed, how to get there, and what breaks on the way.
+//! SSH: who is let in, who is believed, and how to get there. What breaks on the way is in `executor_faults`.
 
 #![expect(
     clippy::unwrap_used,
@@ -18,9 +18,8 @@ use std::time::{Duration, Instant};
 use atex_host::executor::Handle;
 use atex_host::executor::spec::{Ended, MachineSpec, Order, Report};
 use atex_plugin_api::model::{HostKeyCheck, SshTransport, Transport};
-use common::cases::tree;
 use common::fixtures::{PORT, Sshd};
-use common::{Machine, artifact, site, spec, test};
+use common::{Machine, artifact, site, spec, test, tree};
 
 macro_rules! sshd {
     ($($line:expr),*) => {
@@ -85,9 +84,9 @@ fn host_keys() {
     attempt(with(HostKeyCheck::Strict, &[])).unwrap();
     assert_eq!(fs::read_to_string(&file).unwrap(), line, "remembered once");
     fs::write(&file, format!("[{}]:{PORT} {other}\n", sshd.address)).unwrap();
-    let begun = Instant::now();
-    refused(with(HostKeyCheck::AcceptNew, &[]), "differs from the known ones");
-    assert!(begun.elapsed() < Duration::from_secs(5), "a wrong key is not tried again");
+    // A wrong key is not tried again: nobody would wait so long.
+    let patient = MachineSpec { boot_time: Duration::from_hours(1), ..with(HostKeyCheck::AcceptNew, &[]) };
+    refused(patient, "differs from the known ones");
     attempt(with(HostKeyCheck::Off, &[])).unwrap();
 }
 
@@ -142,7 +141,8 @@ fn every_key_of_an_agent_is_tried() {
         .env("ATEX_TEST_ADDRESS", &sshd.address)
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
 }
 
 #[test]
@@ -162,25 +162,152 @@ fn add(socket: &Path, key: &Path) {
 }
 
 #[test]
-fn one_session_only() {
-    let sshd = sshd!("MaxSessions 1");
-    let tree = tree();
-    let mut machine = Machine::up(Transport::Ssh(sshd.transport()), site(tree.path()));
-    let run = machine.run(test("cat deep/er/file"));
-    assert_eq!(artifact(&run, "files/output.txt"), "content\n");
-    assert!(machine.hand_back().is_empty());
+fn passwords() {
+    for way in ["PasswordAuthentication yes", "KbdInteractiveAuthentication yes"] {
+        let pam = if way.starts_with('K') { "UsePAM yes" } else { "UsePAM no" };
+        let sshd = sshd!(way, pam, "PermitRootLogin yes", "PubkeyAuthentication no");
+        let with = |password: &str| {
+            let mut transport = sshd.transport();
+            transport.keys.clear();
+            transport.password = Some(password.into());
+            transport
+        };
+        attempt(ssh(with("secret"))).unwrap();
+        let why = attempt(hurried(with("wrong"))).unwrap_err();
+        assert!(why.contains("did not let root in") && why.contains("password"), "{way}: {why}");
+        assert!(!why.contains("wrong"), "a password is shown: {why}");
+    }
 }
 
 #[test]
-fn frequent_new_keys() {
-    let sshd = sshd!("RekeyLimit 1M");
+fn a_certificate_beside_the_key() {
+    let store = tempfile::tempdir().unwrap();
+    let authority = store.path().join("authority");
+    let keygen = |words: &[&str]| {
+        let mut command = Command::new("ssh-keygen");
+        assert!(command.arg("-q").args(words).status().unwrap().success());
+    };
+    for kind in ["ed25519", "ecdsa", "rsa"] {
+        let name = authority.with_extension(kind).display().to_string();
+        keygen(&["-t", "ed25519", "-N", "", "-f", &name]);
+        let sshd = sshd!(&format!("TrustedUserCAKeys {name}.pub"), "AuthorizedKeysFile none");
+        let key = store.path().join(format!("key-{kind}")).display().to_string();
+        keygen(&["-t", kind, "-N", "", "-f", &key]);
+        let mut transport = sshd.transport();
+        transport.keys = vec![key.clone()];
+        assert!(attempt(hurried(transport.clone())).is_err(), "{kind}: let in without a certificate");
+        keygen(&["-s", &name, "-I", "id", "-n", "root", &format!("{key}.pub")]);
+        attempt(ssh(transport)).unwrap_or_else(|why| panic!("{kind}: {why}"));
+    }
+}
+
+#[test]
+fn compressed() {
+    let sshd = sshd!("Compression yes");
     let tree = tree();
-    fs::write(tree.path().join("large"), vec![7; 5 << 20]).unwrap();
-    let mut machine = Machine::up(Transport::Ssh(sshd.transport()), site(tree.path()));
-    let run = machine.run(test("head -c 8000000 /dev/zero | tr '\\0' x; [[ $(wc -c <large) == 5242880 ]]"));
-    assert_eq!(run.status, "pass", "{run:?}");
-    assert_eq!(artifact(&run, "files/output.txt").len(), 8_000_000);
+    fs::write(tree.path().join("large"), vec![7; 3 << 20]).unwrap();
+    let mut transport = sshd.transport();
+    transport.compression = true;
+    let mut machine = Machine::up(Transport::Ssh(transport), site(tree.path()));
+    let run = machine.run(test("cat large"));
+    assert_eq!((run.status.as_str(), artifact(&run, "files/output.txt").len()), ("pass", 3 << 20));
     machine.hand_back();
+}
+
+#[test]
+fn as_another_user() {
+    let programs = tempfile::tempdir().unwrap();
+    let mode = |mode| std::os::unix::fs::PermissionsExt::from_mode(mode);
+    fs::set_permissions(programs.path(), mode(0o755)).unwrap();
+    let sudo = programs.path().join("sudo");
+    // Stands in for sudo(8), with the words that it has to get.
+    let script = "#!/bin/bash\n[[ \"$1 $2 $3 $4\" == '-n -u nobody --' ]] || exit 1\nshift 4\n\
+                  exec setpriv --reuid nobody --regid nogroup --clear-groups -- \"$@\"\n";
+    fs::write(&sudo, script).unwrap();
+    fs::set_permissions(&sudo, mode(0o755)).unwrap();
+    let sshd = sshd!(&format!("SetEnv PATH={}:/usr/bin:/bin:/usr/sbin:/sbin", programs.path().display()));
+    let mut transport = sshd.transport();
+    transport.sudo = Some("nobody".into());
+    let tree = tree();
+    let mut machine = Machine::up(Transport::Ssh(transport), site(tree.path()));
+    let run = machine.run(test("id -un; cat deep/er/file; [[ $TMT_TREE == /var/tmp/* ]]"));
+    assert_eq!(artifact(&run, "files/output.txt"), "nobody\ncontent\n", "{run:?}");
+    assert!(machine.hand_back().is_empty());
+}
+
+/// `ssh` in a PATH of its own, which reads this configuration only.
+fn ssh_program(directory: &Path, configuration: &str) -> String {
+    fs::write(directory.join("config"), configuration).unwrap();
+    let path = std::env::var("PATH").unwrap();
+    let real = std::env::split_paths(&path).map(|at| at.join("ssh")).find(|ssh| ssh.exists()).unwrap();
+    let script =
+        format!("#!/bin/sh\nexec {} -F {} \"$@\"\n", real.display(), directory.join("config").display());
+    fs::write(directory.join("ssh"), script).unwrap();
+    fs::set_permissions(directory.join("ssh"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    format!("{}:{path}", directory.display())
+}
+
+#[test]
+fn the_configuration_of_ssh_is_followed() {
+    let (near, far) = (sshd!(), sshd!());
+    fs::copy(far.directory.path().join("authorized"), near.directory.path().join("authorized")).unwrap();
+    let store = tempfile::tempdir().unwrap();
+    let known = store.path().join("known");
+    let authority = store.path().join("authorities");
+    fs::write(&known, format!("farthest {}\n", far.host_key())).unwrap();
+    fs::write(&authority, format!("@cert-authority *.certified {}\n", far.host_key())).unwrap();
+    let key = far.directory.path().join("user");
+    let configuration = format!(
+        "Host cert.certified\n UserKnownHostsFile {authority}\n HostKeyAlias cert.certified\n\
+         Host far farther piped broken cert.certified\n HostName {far}\n HostKeyAlias farthest\n\
+         Host near\n HostName {near}\n StrictHostKeyChecking no\n UserKnownHostsFile /dev/null\n LogLevel ERROR\n\
+         Host farther\n ProxyJump near\n\
+         Host piped\n ProxyCommand ssh -W %h:%p near\n\
+         Host broken\n ProxyCommand sh -c 'echo no way to %n >&2'\n\
+         Host *\n User root\n Port {PORT}\n IdentityFile {key}\n IdentitiesOnly yes\n UserKnownHostsFile {known}\n",
+        far = far.address,
+        near = near.address,
+        key = key.display(),
+        known = known.display(),
+        authority = authority.display(),
+    );
+    let path = ssh_program(store.path(), &configuration);
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "with_the_configuration_of_the_environment", "--ignored", "--nocapture"])
+        .env("PATH", path)
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
+}
+
+#[test]
+#[ignore = "run by the_configuration_of_ssh_is_followed"]
+fn with_the_configuration_of_the_environment() {
+    let named = |host: &str| {
+        let mut transport = SshTransport::default();
+        transport.host = host.into();
+        transport.host_key_check = HostKeyCheck::Strict;
+        transport
+    };
+    attempt(ssh(named("far"))).unwrap();
+    // The host on the way is in no file.
+    let mut by_jump = named("farther");
+    by_jump.host_key_check = HostKeyCheck::AcceptNew;
+    attempt(ssh(by_jump)).unwrap();
+    let tree = tree();
+    let mut machine = Machine::up(Transport::Ssh(named("piped")), site(tree.path()));
+    let run = machine.run(test("head -c 2000000 /dev/zero; cat deep/er/file >&2"));
+    assert_eq!((run.status.as_str(), artifact(&run, "files/output.txt").len()), ("pass", 2_000_008));
+    assert!(machine.hand_back().is_empty());
+    let why = attempt(hurried(named("broken"))).unwrap_err();
+    assert!(why.contains("ProxyCommand: no way to broken"), "{why}");
+    for check in [HostKeyCheck::Strict, HostKeyCheck::AcceptNew] {
+        let mut certified = named("cert.certified");
+        certified.host_key_check = check;
+        let why = attempt(ssh(certified)).unwrap_err();
+        assert!(why.contains("@cert-authority"), "{why}");
+    }
 }
 
 #[test]
@@ -214,88 +341,9 @@ fn a_machine_that_boots_late_and_is_let_go_while_it_does() {
     let (sender, reports) = std::sync::mpsc::channel();
     let late = MachineSpec { boot_time: Duration::from_hours(1), ..ssh(transport) };
     let handle = Handle::start(late, Box::new(move |report| drop(sender.send(report)))).unwrap();
-    let asked = Instant::now();
     handle.send(Order::Abandon);
-    assert!(matches!(reports.recv_timeout(Duration::from_secs(10)).unwrap(), Report::Lost { .. }));
-    assert!(asked.elapsed() < Duration::from_secs(2));
+    assert!(matches!(reports.recv_timeout(Duration::from_mins(1)).unwrap(), Report::Lost { .. }));
     handle.join();
-}
-
-/// Starts a test that ignores signals and has an escaped child; gives the machine once both run.
-fn with_stubborn_test(sshd: &Sshd, keepalive: Duration) -> Machine {
-    let tree = tree();
-    let spec = MachineSpec { keepalive, ..spec(Transport::Ssh(sshd.transport())) };
-    let mut machine = Machine::connect(spec);
-    machine.set_up(site(tree.path())).unwrap();
-    machine.start(test("trap '' TERM HUP; setsid sleep 1000 & echo up; sleep 1000"), 0);
-    let until = Instant::now() + Duration::from_secs(20);
-    while sleepers(sshd) != 2 {
-        assert!(Instant::now() < until);
-    }
-    machine
-}
-
-fn sleepers(sshd: &Sshd) -> usize {
-    let output = sshd.inside(&["pgrep", "-c", "-x", "sleep"]);
-    String::from_utf8_lossy(&output.stdout).trim().parse().unwrap_or(0)
-}
-
-/// How long until the host knew, and until nothing was left on the machine.
-fn lost(mut machine: Machine, sshd: &Sshd) -> (Duration, Duration) {
-    let begun = Instant::now();
-    let run = machine.finished();
-    let known = begun.elapsed();
-    assert!(matches!(run.ended, Ended::Lost(_)), "{run:?}");
-    assert_eq!(artifact(&run, "files/output.txt"), "up\n");
-    assert!(matches!(machine.report(), Report::Lost { .. }));
-    while sleepers(sshd) != 0 {
-        assert!(begun.elapsed() < Duration::from_secs(20), "a test lives on");
-    }
-    (known, begun.elapsed())
-}
-
-#[test]
-fn the_session_is_killed() {
-    let sshd = sshd!();
-    let machine = with_stubborn_test(&sshd, Duration::from_secs(20));
-    // All but the listener, which is the first process there.
-    sshd.inside(&["pkill", "-KILL", "-x", "sshd", "--oldest", "-P", "1"]);
-    let times = lost(machine, &sshd);
-    println!("kill -9 of the session's sshd: known and gone after {times:?}");
-    assert!(times.0 < Duration::from_secs(5));
-    let left = sshd.inside(&["sh", "-c", "ls -d /var/atex-*"]);
-    assert!(left.stdout.is_empty(), "{}", String::from_utf8_lossy(&left.stdout));
-}
-
-#[test]
-fn a_frozen_machine() {
-    let sshd = sshd!();
-    let machine = with_stubborn_test(&sshd, Duration::from_secs(4));
-    let all = sshd.everything();
-    let signal =
-        |name: &str| all.iter().for_each(|pid| drop(Command::new("kill").args([name, pid]).status()));
-    signal("-STOP");
-    let begun = Instant::now();
-    let mut machine = machine;
-    let run = machine.finished();
-    let known = begun.elapsed();
-    assert!(matches!(run.ended, Ended::Lost(_)), "{run:?}");
-    assert!(known < Duration::from_secs(4), "{known:?}");
-    signal("-CONT");
-    let thawed = Instant::now();
-    while sleepers(&sshd) != 0 {
-        assert!(thawed.elapsed() < Duration::from_secs(20), "a test lives on");
-    }
-    println!("frozen: known after {known:?}, nothing left {:?} after the thaw", thawed.elapsed());
-}
-
-#[test]
-fn a_power_cut_without_notice_is_a_loss() {
-    let mut sshd = sshd!();
-    let mut machine = with_stubborn_test(&sshd, Duration::from_secs(20));
-    sshd.reboot();
-    let run = machine.finished();
-    assert!(matches!(run.ended, Ended::Lost(_)), "{run:?}");
 }
 
 #[test]
@@ -320,30 +368,5 @@ fn a_restart_with_reboot() {
     sshd.reboot();
     let run = machine.finished();
     assert_eq!((run.ended, run.status.as_str()), (Ended::Exited(0), "pass"));
-    machine.hand_back();
-}
-
-#[test]
-fn an_announced_reboot_with_an_empty_disk_afterwards() {
-    let mut sshd = sshd!();
-    let tree = tree();
-    let mut machine = Machine::up(Transport::Ssh(sshd.transport()), site(tree.path()));
-    machine.start(
-        test(
-            // The host has acted on the word when the channel is closed; only then may the machine go away.
-            "cat deep/er/file; echo $TMT_REBOOT_COUNT; (( TMT_REBOOT_COUNT )) && exit 0; \
-             echo disconnect >&$ATEX_TEST_CONTROL; trap '' PIPE; \
-             while echo noop >&$ATEX_TEST_CONTROL; do :; done 2>/dev/null; touch /var/tmp/said; sleep 1000",
-        ),
-        0,
-    );
-    let until = Instant::now() + Duration::from_secs(20);
-    while !sshd.inside(&["ls", "/var/tmp/said"]).status.success() {
-        assert!(Instant::now() < until);
-    }
-    sshd.reboot();
-    let run = machine.finished();
-    assert_eq!(run.status, "pass", "{run:?}");
-    assert_eq!(artifact(&run, "files/output.txt"), "content\n0\ncontent\n1\n");
     machine.hand_back();
 }

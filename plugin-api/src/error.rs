@@ -91,6 +91,15 @@ impl Error {
     pub fn detail(&self) -> &str {
         &self.detail
     }
+    /// The same error with other texts: for hosts that keep something out of them.
+    #[cfg(feature = "host")]
+    #[must_use]
+    pub fn map_texts(mut self, map: impl Fn(&str) -> String) -> Self {
+        for text in self.chain.iter_mut().chain(std::iter::once(&mut self.detail)) {
+            *text = map(text);
+        }
+        self
+    }
     fn push_sources(&mut self, mut source: Option<&dyn std::error::Error>) {
         while let Some(cause) = source {
             self.chain.push(cause.to_string());

@@ -36,6 +36,9 @@ pub struct HostInfo {
     pub name: String,
     /// A directory of this use of the plugin's own, which outlives the run. It exists.
     pub state_dir: PathBuf,
+    /// In `release`: the machine was found to be in no state for another test. A machine that is not destroyed is then to be
+    /// mended or left alone.
+    pub spoilt: bool,
 }
 
 /// The host, as far as one call of a plugin is concerned.

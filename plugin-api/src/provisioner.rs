@@ -71,7 +71,8 @@ impl Capabilities {
 /// [`Host::cancelled`] of the handle that comes with a call tells when to give up. A call that does not end by then is left
 /// alone; the host assumes that it may still hold something, and looks with [`list`](Self::list).
 pub trait Provisioner: Plugin + Send + Sync {
-    /// What works beyond reserving and releasing. A provisioner without [`Capabilities::LIST`] should have
+    /// What can work beyond reserving and releasing. It is the same for every configuration: a method that a particular one does
+    /// not allow answers [`Error::unsupported`], and the host takes that for "cannot". A provisioner without [`Capabilities::LIST`] should have
     /// [`Capabilities::EXPIRES`]: otherwise nothing can clean up after a host that was killed.
     const CAPABILITIES: Capabilities = Capabilities::LIST;
 
@@ -88,7 +89,8 @@ pub trait Provisioner: Plugin + Send + Sync {
     fn reserve(&self, lease: &Lease, host: &Host) -> Result<Machine>;
 
     /// Gives a machine back, by [`Machine::id`] or [`Held::id`]. Returns when the provider has confirmed that it is gone.
-    /// Limit: 5 minutes, if the configuration does not say otherwise; then it is called again.
+    /// [`HostInfo::spoilt`](crate::host::HostInfo::spoilt) of the call says whether the machine is fit for another test, as far
+    /// as the host knows. Limit: 5 minutes, if the configuration does not say otherwise; then it is called again.
     fn release(&self, machine: &str, host: &Host) -> Result<()>;
 
     /// Everything held for `owner`, with its mark, also by other runs and other hosts; an empty `owner` means anybody.
@@ -101,19 +103,21 @@ pub trait Provisioner: Plugin + Send + Sync {
         Ok(())
     }
 
-    /// Whether the provider still has the machine. An error means "cannot tell". Asked when a connection was lost, and
-    /// every few minutes. Limit: 1 minute.
+    /// Whether the provider still has the machine. An error means "cannot tell". Asked when a machine was lost, before it is
+    /// given back, and every few minutes while one is away to reboot: one that is gone is not waited for. Limit: 1 minute.
     fn alive(&self, _machine: &str, _host: &Host) -> Result<bool> {
         Err(Error::unsupported("this provisioner cannot tell whether a machine is there"))
     }
 
     /// Asks to keep the machine for `lifetime` from now; says when it will end, in seconds of Unix time, or `None` if it
-    /// will not. Called well before [`Machine::expires`]. Limit: 1 minute.
+    /// will not. Called well before [`Machine::expires`], and again if it failed and may be tried again; when it cannot be
+    /// renewed the machine is given back in time. Limit: 1 minute.
     fn renew(&self, _machine: &str, _lifetime: Duration, _host: &Host) -> Result<Option<u64>> {
         Err(Error::unsupported("this provisioner cannot renew a lease"))
     }
 
-    /// Resets the machine the hard way, as by its power button. Returns when the reset was carried out; the host waits for
+    /// Resets the machine the hard way, as by its power button, because a test asked for that, or wants a reboot that the
+    /// machine cannot do by itself (a container). What was written to its file systems should stay. Returns when the reset was carried out; the host waits for
     /// the system to come up by itself. Limit: 5 minutes.
     fn reboot(&self, _machine: &str, _host: &Host) -> Result<()> {
         Err(Error::unsupported("this provisioner cannot reset a machine"))

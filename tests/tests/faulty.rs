@@ -102,6 +102,62 @@ fn provisioners() -> Result<()> {
     })
 }
 
+/// What is asked of a provisioner in the middle of a run: a test has its machine reset, which works or fails; a machine that
+/// was lost is asked after. What goes wrong, in which method, and what is told of it.
+const MIDDLE: [(&str, &str, &str); 5] = [
+    ("error", "renew", "its provider still has it"),
+    ("error", "reboot", "could not be reset"),
+    ("panic", "reboot", "could not be reset"),
+    ("panic", "alive", "a deliberate panic in alive"),
+    ("nonsense", "alive", "its provider does not have it any more"),
+];
+
+#[test]
+fn provisioners_in_the_middle_of_a_run() -> Result<()> {
+    let wrong = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for (fault, method, told) in MIDDLE {
+            let wrong = &wrong;
+            scope.spawn(move || {
+                if let Err(problem) = middle(fault, method, told) {
+                    wrong
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push(format!("{fault} in {method}: {problem:#}"));
+                }
+            });
+        }
+    });
+    let wrong = wrong.into_inner().unwrap_or_else(PoisonError::into_inner);
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
+fn middle(fault: &str, method: &str, told: &str) -> Result<()> {
+    let place = Place::new(&[
+        ("a.fmf", "test: '(( TMT_REBOOT_COUNT )) || tmt-reboot'\n"),
+        // Takes its machine's driver along.
+        ("b.fmf", "test: kill -9 $PPID; sleep 60\n"),
+    ])?;
+    let config = format!(
+        "limits: {{lost-machine-reruns: 0, release: 5s}}\n\
+         provisioners: {{pool: {{use: faulty, max: 1, fault: {fault}, in: {method}}}}}\n"
+    );
+    let config = place.write("config.yaml", &config)?;
+    let (plugin, run_dir) = (place.plugin("test-faulty"), place.run_dir());
+    let args = [OsStr::new("--config"), config.as_ref(), OsStr::new("--plugin"), plugin.as_ref()];
+    let ran = place.run(args.into_iter().chain([OsStr::new("--run-dir"), run_dir.as_ref()]))?;
+    let all = format!("exit {}: {}\n{}", ran.code(), ran.stderr, ran.stdout);
+    ensure!(place.verdicts()? == [1, 1], "verdicts: {all}");
+    ensure!(ran.code() == 3, "{all}");
+    let journal = std::fs::read_to_string(run_dir.join("journal.jsonl"))?;
+    ensure!(ran.stderr.contains(told) || journal.contains(told), "not told `{told}`: {all}");
+    // The test that wants a reset goes on after it, where that works.
+    let passed = place.results()?.iter().any(|(test, _, status)| test == "/a" && status == "pass");
+    ensure!(passed == (method != "reboot"), "{all}");
+    Ok(())
+}
+
 #[test]
 fn policies() -> Result<()> {
     let cases = cases(&[

@@ -223,12 +223,8 @@ pub struct HistoryOptions {
 pub enum PluginsCommand {
     /// List the plugins that can be used
     List(PluginOptions),
-    /// Look closely at a plugin library; exit status 1 if something is wrong with it
-    Check {
-        /// The library
-        #[arg(value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
-        file: PathBuf,
-    },
+    /// Look closely at a plugin library, or at pools at work; exit status 1 if something is wrong
+    Check(Box<CheckOptions>),
     /// Begin a new plugin: a crate in a new directory of that name
     New {
         /// Its name: a-z, 0-9 and dashes
@@ -237,6 +233,37 @@ pub enum PluginsCommand {
         #[arg(long, value_enum, default_value = "provisioner")]
         kind: NewPlugin,
     },
+}
+
+/// `plugins check`.
+#[derive(Debug, Args)]
+pub struct CheckOptions {
+    /// The library
+    #[arg(value_name = "FILE", value_hint = clap::ValueHint::FilePath, required_unless_present = "live", conflicts_with = "live")]
+    pub file: Option<PathBuf>,
+
+    /// Reserve real machines of pools, and check whether their provisioners do all that is expected of them
+    #[arg(long)]
+    pub live: bool,
+
+    /// Pool to check: NAME, NAME,key=value,... or {use: NAME, ...}; repeatable [default: those of --config]
+    #[arg(short = 'p', long, value_name = "SPEC", requires = "live", help_heading = "Live check")]
+    pub provisioner: Vec<Spec>,
+
+    /// Configuration with the pools to check
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath, requires = "live", help_heading = "Live check")]
+    pub config: Option<PathBuf>,
+
+    /// Machines to hold at the same time [default: 2, as far as the pool's `max` allows]
+    #[arg(long, value_name = "N", requires = "live", help_heading = "Live check")]
+    pub machines: Option<NonZeroU32>,
+
+    /// How long one call may take, but for reservations, which have the pool's `reserve-timeout` [default: 5m]
+    #[arg(long, value_name = "T", requires = "live", help_heading = "Live check")]
+    pub limit: Option<Time>,
+
+    #[command(flatten)]
+    pub plugins: PluginOptions,
 }
 
 /// What a new plugin is to be.

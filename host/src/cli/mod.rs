@@ -24,12 +24,16 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches};
 
 use self::args::{
-    Arguments, CommandLine, GcOptions, OutputOptions, PluginsCommand, ReportOptions, SimulateOptions, When,
+    Arguments, CheckOptions, CommandLine, GcOptions, OutputOptions, PluginsCommand, ReportOptions,
+    SimulateOptions, When,
 };
 pub use self::args::{Format, NewPlugin};
 use self::first::First;
 use crate::config::options::{RunOptions, TreeOptions};
 use crate::config::{self, ConfigError, ExitStatus, Libraries, Reporter, RunPlan, Secrets, Surroundings};
+
+/// Machines that `plugins check --live` holds at the same time, unless told otherwise.
+const TWO: NonZeroU32 = NonZeroU32::MIN.saturating_add(1);
 
 /// What is to be done, and how it is to be shown.
 #[derive(Debug)]
@@ -83,6 +87,7 @@ pub enum Command {
     History(History),
     PluginsList(Libraries),
     PluginsCheck(PathBuf),
+    PluginsCheckLive(Box<CheckLive>),
     PluginsNew(NewPluginAt),
     Fmf(Box<fmf::FmfArgs>),
     /// Print this text and be done, with success.
@@ -141,6 +146,17 @@ pub struct History {
     pub tests: Vec<String>,
     /// Names; empty: all platforms.
     pub platforms: Vec<String>,
+}
+
+/// `plugins check --live`.
+#[derive(Debug)]
+pub struct CheckLive {
+    /// Its pools are checked; there is at least one.
+    pub plan: RunPlan,
+    /// Machines to hold at the same time.
+    pub machines: NonZeroU32,
+    /// How long one call may take, but for reservations.
+    pub limit: Duration,
 }
 
 /// `plugins new`.
@@ -298,7 +314,10 @@ fn resolve(command: CommandLine, around: &Surroundings) -> Result<Command, Usage
         CommandLine::Plugins(PluginsCommand::List(options)) => {
             Command::PluginsList(config::libraries(&options, around))
         }
-        CommandLine::Plugins(PluginsCommand::Check { file }) => Command::PluginsCheck(around.absolute(&file)),
+        CommandLine::Plugins(PluginsCommand::Check(options)) => match &options.file {
+            Some(file) => Command::PluginsCheck(around.absolute(file)),
+            None => Command::PluginsCheckLive(Box::new(check_live(*options, around)?)),
+        },
         CommandLine::Plugins(PluginsCommand::New { name, kind }) => new_plugin(name, kind, around)?,
         CommandLine::Fmf(args) => Command::Fmf(args),
         CommandLine::Schema => Command::Print(texts::schema()),
@@ -334,6 +353,18 @@ fn gc(options: GcOptions, around: &Surroundings) -> Result<Gc, UsageError> {
     };
     let runs = options.runs.iter().map(|run| around.absolute(run)).collect();
     Ok(Gc { runs, plan, libraries, force: options.force })
+}
+
+fn check_live(options: CheckOptions, around: &Surroundings) -> Result<CheckLive, UsageError> {
+    let tree = TreeOptions { config: options.config, ..TreeOptions::default() };
+    let CheckOptions { plugins, provisioner, .. } = options;
+    let plan = config::plan(&RunOptions { tree, plugins, provisioner, ..RunOptions::default() }, around)?;
+    if plan.pools.is_empty() {
+        let message = "there is no pool to check: name one by --provisioner or --config";
+        return Err(UsageError::Arguments(message.to_owned()));
+    }
+    let limit = options.limit.map_or(Duration::from_mins(5), |limit| limit.0);
+    Ok(CheckLive { plan, machines: options.machines.unwrap_or(TWO), limit })
 }
 
 fn report(options: &ReportOptions, around: &Surroundings) -> Result<Report, UsageError> {

@@ -9,12 +9,15 @@
 //! ```
 //!
 //! One that cannot be used has `error` instead of what follows `path`. `plugins check` has one line, or one object with
-//! `gravity` (`good`, `doubtful`, `bad`) and `text`, per finding. Fields may be added.
+//! `gravity` (`good`, `doubtful`, `bad`) and `text`, per finding. `plugins check --live` prints lines as it goes, as JSON an
+//! object each: `pool` with `plugin`, `reserves` and `at-a-time` before anything is done, then `pool`, `check`, `outcome`
+//! (`passed`, `failed`, `skipped`), `why` and `seconds` per check, then `pool` and `summary`. Fields may be added.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use atex_plugin_api::host_side::templates;
+use atex_plugin_api::testkit::{Check, Outcome};
 use serde_json::{Value as Json, json};
 
 use super::NewPlugin;
@@ -91,6 +94,53 @@ pub fn check_json(out: &mut impl Write, findings: &[Finding]) -> io::Result<()> 
         .collect();
     serde_json::to_writer(&mut *out, &findings)?;
     writeln!(out)
+}
+
+/// What is about to happen to a pool.
+pub fn live_headline(pool: &str, plugin: &str, machines: u32, parallel: u32, json: bool) -> String {
+    if json {
+        return json!({"pool": pool, "plugin": plugin, "reserves": machines, "at-a-time": parallel})
+            .to_string();
+    }
+    let (pool, plugin) = (printable(pool), printable(plugin));
+    format!(
+        "pool {pool} (provisioner {plugin}): reserves up to {machines} real machines, {parallel} at a time at most, and gives \
+         them back"
+    )
+}
+
+/// One check that is through.
+pub fn live_check(pool: &str, check: &Check, json: bool) -> String {
+    if json {
+        let (outcome, why) = match &check.outcome {
+            Outcome::Passed => ("passed", None),
+            Outcome::Failed(why) => ("failed", Some(why)),
+            Outcome::Skipped(why) => ("skipped", Some(why)),
+        };
+        let seconds = check.took.as_secs_f64();
+        return json!({"pool": pool, "check": check.name, "outcome": outcome, "why": why, "seconds": seconds})
+            .to_string();
+    }
+    format!("{} ({:.1} s)", printable(&check.to_string()), check.took.as_secs_f64())
+}
+
+/// How it ended; `left` leases may still hold a machine.
+pub fn live_summary(pool: &str, checks: &[Check], left: usize, json: bool) -> String {
+    let count = |wanted: fn(&Outcome) -> bool| checks.iter().filter(|check| wanted(&check.outcome)).count();
+    let passed = count(|outcome| matches!(outcome, Outcome::Passed));
+    let failed = count(|outcome| matches!(outcome, Outcome::Failed(_)));
+    let skipped = count(|outcome| matches!(outcome, Outcome::Skipped(_)));
+    if json {
+        let summary = json!({"passed": passed, "failed": failed, "skipped": skipped, "left": left});
+        return json!({"pool": pool, "summary": summary}).to_string();
+    }
+    let held = if left == 0 { "" } else { "; machines may still be held: atex-host gc" };
+    format!("pool {}: {passed} ok, {failed} failed, {skipped} skipped{held}", printable(pool))
+}
+
+/// Whether any check failed.
+pub fn live_failed(checks: &[Check]) -> bool {
+    checks.iter().any(|check| matches!(check.outcome, Outcome::Failed(_)))
 }
 
 /// Where a new plugin finds the crate it is built against.
@@ -180,6 +230,28 @@ mod tests {
     fn strange_directories_are_quoted() {
         let api = ApiCrate::Directory(PathBuf::from("/a \"b\"/c"));
         assert!(manifest("x", Kind::Policy, &api).contains(r#"atex-plugin-api = { path = "/a \"b\"/c" }"#));
+    }
+
+    #[test]
+    fn live_checks_are_printed() {
+        let check = |outcome| Check { name: "x", outcome, took: std::time::Duration::from_millis(1500) };
+        let checks = [
+            check(Outcome::Passed),
+            check(Outcome::Failed("no\u{1b}".to_owned())),
+            check(Outcome::Skipped("not here".to_owned())),
+        ];
+        let lines: Vec<String> = checks.iter().map(|check| live_check("lab", check, false)).collect();
+        assert_eq!(
+            lines,
+            ["ok       x (1.5 s)", "FAILED   x: no\\u{1b} (1.5 s)", "skipped  x: not here (1.5 s)"]
+        );
+        let line: Json = serde_json::from_str(&live_check("lab", &checks[1], true)).unwrap();
+        assert_eq!(
+            line,
+            json!({"pool": "lab", "check": "x", "outcome": "failed", "why": "no\u{1b}", "seconds": 1.5})
+        );
+        assert!(live_summary("lab", &checks, 1, false).contains("1 ok, 1 failed, 1 skipped; machines may"));
+        assert!(live_failed(&checks) && !live_failed(&checks[..1]));
     }
 
     #[test]

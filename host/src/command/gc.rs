@@ -6,6 +6,7 @@
 //! for stays open until the provisioner's settle time is over.
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     io::{self, Write as _},
     path::{Path, PathBuf},
@@ -13,14 +14,14 @@ use std::{
     time::Duration,
 };
 
-use atex_plugin_api::{Capabilities, Held, describe::Kind};
+use atex_plugin_api::{Capabilities, Held, describe::Kind, host_side::Cancel};
 
 use crate::{
     cli::{self, Format},
     config::{ExitStatus, PluginUse, Secrets, Surroundings},
     engine::unix_ms,
-    plugin::{Call, Provisioner, Registry},
-    store::{Claim, Entry, Ledger, LedgerError, RunDir, Standing, State, StateDir},
+    plugin::{Call, CallError, Provisioner, Registry},
+    store::{Claim, Entry, Ledger, LedgerError, RunDir, Standing, StateDir, Todo},
     text::printable,
 };
 
@@ -32,13 +33,18 @@ const RELEASE_LIMIT: Duration = Duration::from_mins(5);
 
 pub(super) fn gc(gc: &cli::Gc, around: &Surroundings, terminal: &Terminal) -> Result<ExitStatus, Error> {
     let state = StateDir::from_environment().map_err(Error::State)?;
+    let secrets = gc.plan.as_ref().map(|plan| plan.secrets.clone()).unwrap_or_default();
+    // Shared: those that ledgers lead to are found on the way.
+    terminal.mask(&secrets);
     let mut collector = Collector {
         around,
         state: &state,
         gc,
         json: terminal.output().format == Format::Json,
+        secrets,
         held: 0,
         freed: 0,
+        patience: Patience::new(),
     };
     for ledger in ledgers(gc, &state)? {
         collector.ledger(&ledger)?;
@@ -47,24 +53,35 @@ pub(super) fn gc(gc: &cli::Gc, around: &Surroundings, terminal: &Terminal) -> Re
         collector.owner(plan)?;
     }
     collector.summary()?;
-    Ok(if collector.held > 0 { ExitStatus::MachineHeld } else { ExitStatus::Passed })
+    Ok(collector.status())
 }
 
-/// Frees what one dead run holds, before it is resumed.
+/// Frees what one dead run holds, before it is resumed. The status says whether something may still be held.
 pub(super) fn free_run(
     ledger: &Path,
     libraries: crate::config::Libraries,
     state: &StateDir,
     around: &Surroundings,
+    secrets: &Secrets,
     terminal: &Terminal,
-) -> Result<(), Error> {
+) -> Result<ExitStatus, Error> {
     if !ledger.exists() {
-        return Ok(());
+        return Ok(ExitStatus::Passed);
     }
     let gc = cli::Gc { runs: Vec::new(), plan: None, libraries, force: false };
     let json = terminal.output().format == Format::Json;
-    let mut collector = Collector { around, state, gc: &gc, json, held: 0, freed: 0 };
-    collector.ledger(ledger)
+    let mut collector = Collector {
+        around,
+        state,
+        gc: &gc,
+        json,
+        secrets: secrets.clone(),
+        held: 0,
+        freed: 0,
+        patience: Patience::new(),
+    };
+    collector.ledger(ledger)?;
+    Ok(collector.status())
 }
 
 fn ledgers(gc: &cli::Gc, state: &StateDir) -> Result<Vec<PathBuf>, Error> {
@@ -80,9 +97,12 @@ struct Collector<'a> {
     state: &'a StateDir,
     gc: &'a cli::Gc,
     json: bool,
+    /// Of all configurations that were looked at so far; masked in whatever is said.
+    secrets: Secrets,
     /// Leases that may still hold something.
     held: u64,
     freed: u64,
+    patience: Patience,
 }
 
 /// What became of a lease.
@@ -95,7 +115,55 @@ enum Found {
     Held(String),
 }
 
+/// How often a provider that cannot do something just now is asked again, over all.
+struct Patience(Cell<u32>);
+
+/// Why something could not be done, and whether it may be done a little later.
+struct Refused {
+    why: String,
+    again: bool,
+}
+
+impl From<CallError> for Refused {
+    fn from(error: CallError) -> Self {
+        Self { why: error.to_string(), again: error.error.is_retryable() }
+    }
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self { why: error.to_string(), again: false }
+    }
+}
+
+impl Patience {
+    const PAUSES: u32 = 6;
+    const PAUSE: Duration = Duration::from_millis(500);
+
+    fn new() -> Self {
+        Self(Cell::new(Self::PAUSES))
+    }
+
+    /// Does something, again and again while patience lasts and it may help.
+    fn with<T>(&self, act: impl Fn() -> Result<T, Refused>) -> Result<T, String> {
+        loop {
+            match act() {
+                Ok(done) => return Ok(done),
+                Err(Refused { again: true, .. }) if self.0.get() > 0 => {
+                    self.0.set(self.0.get() - 1);
+                    Cancel::after(Self::PAUSE).wait(Self::PAUSE);
+                }
+                Err(Refused { why, .. }) => return Err(why),
+            }
+        }
+    }
+}
+
 impl Collector<'_> {
+    fn status(&self) -> ExitStatus {
+        if self.held > 0 { ExitStatus::MachineHeld } else { ExitStatus::Passed }
+    }
+
     fn ledger(&mut self, path: &Path) -> Result<(), Error> {
         let mut ledger = match Ledger::open(path) {
             Ok(ledger) => ledger,
@@ -128,12 +196,12 @@ impl Collector<'_> {
         let listed = opened
             .as_ref()
             .map_err(ToString::to_string)
-            .and_then(|provisioner| list(provisioner, &claim.owner));
+            .and_then(|provisioner| self.patience.with(|| list(provisioner, &claim.owner)));
         for standing in leases {
             let lease = standing.claim.lease.clone();
             let found = match (&opened, &listed) {
                 (Err(error), _) => Found::Held(error.to_string()),
-                (Ok(provisioner), listed) => free(provisioner, standing, listed),
+                (Ok(provisioner), listed) => self.free(provisioner, standing, listed),
             };
             let (word, why) = match found {
                 Found::Gone => {
@@ -159,7 +227,8 @@ impl Collector<'_> {
     /// The provisioner of a lease, from the file that the run used; `--plugin` replaces it.
     fn provisioner(&self, claim: &Claim) -> Result<Provisioner, Error> {
         let mut libraries = self.gc.libraries.clone();
-        let replaced = registry(&libraries, self.state)?.find(Kind::Provisioner, &claim.plugin.name);
+        let replaced =
+            registry(&libraries, self.state, &self.secrets)?.find(Kind::Provisioner, &claim.plugin.name);
         let named = replaced.is_ok_and(|offer| {
             self.gc.libraries.files.iter().any(|file| same_file(file, offer.library().path()))
         });
@@ -181,18 +250,18 @@ impl Collector<'_> {
             &claim.configuration,
             claim.place.as_ref(),
             self.around,
-            &Secrets::default(),
+            &self.secrets,
         )?;
-        open::provisioner(&registry(&libraries, self.state)?, &entry)
+        open::provisioner(&registry(&libraries, self.state, &self.secrets)?, &entry, &self.secrets)
     }
 
     /// Everything that an owner holds in the pools of a configuration, record or not.
     fn owner(&mut self, plan: &crate::config::RunPlan) -> Result<(), Error> {
         let alive = self.runs_alive()?;
-        let registry = open::registry(&plan.libraries, plan.allow.strict, self.state)?;
+        let registry = open::registry(&plan.libraries, plan.allow.strict, self.state, &self.secrets)?;
         for pool in &plan.pools {
-            let provisioner = open::provisioner(&registry, &pool.provisioner)?;
-            let held = match list(&provisioner, &plan.owner) {
+            let provisioner = open::provisioner(&registry, &pool.provisioner, &self.secrets)?;
+            let held = match self.patience.with(|| list(&provisioner, &plan.owner)) {
                 Ok(held) => held,
                 Err(why) => {
                     self.held += 1;
@@ -211,14 +280,14 @@ impl Collector<'_> {
                     )?;
                     continue;
                 }
-                match provisioner.release(&one.id, &Call::within(RELEASE_LIMIT)) {
+                match self.patience.with(|| release(&provisioner, &one.id)) {
                     Ok(()) => {
                         self.freed += 1;
                         self.say("released", &one.id, pool.name(), "")?;
                     }
                     Err(error) => {
                         self.held += 1;
-                        self.say("held", &one.id, pool.name(), &error.to_string())?;
+                        self.say("held", &one.id, pool.name(), &error)?;
                     }
                 }
             }
@@ -237,7 +306,27 @@ impl Collector<'_> {
         Ok(alive)
     }
 
+    fn free(
+        &self,
+        provisioner: &Provisioner,
+        standing: &Standing,
+        listed: &Result<Vec<Held>, String>,
+    ) -> Found {
+        match standing.todo(listed.as_deref().ok(), unix_ms()) {
+            Todo::Release(machines) => machines
+                .iter()
+                .try_for_each(|machine| self.patience.with(|| release(provisioner, machine)))
+                .map_or_else(Found::Held, |()| Found::Freed),
+            Todo::Close => Found::Gone,
+            Todo::Wait { seconds } => Found::Held(format!(
+                "nothing is there yet, but its reservation was cut off; look again in {seconds} s"
+            )),
+            Todo::Unknown => Found::Held(listed.as_ref().err().cloned().unwrap_or_default()),
+        }
+    }
+
     fn say(&self, what: &str, machine: &str, pool: &str, why: &str) -> Result<(), Error> {
+        let why = &*self.secrets.mask(why);
         let mut out = io::stdout().lock();
         let written = if self.json {
             let line = serde_json::json!({"what": what, "machine": machine, "pool": pool, "why": why});
@@ -264,65 +353,33 @@ impl Collector<'_> {
     }
 }
 
-fn registry(libraries: &crate::config::Libraries, state: &StateDir) -> Result<Arc<Registry>, Error> {
-    open::registry(libraries, false, state)
+fn registry(
+    libraries: &crate::config::Libraries,
+    state: &StateDir,
+    secrets: &Secrets,
+) -> Result<Arc<Registry>, Error> {
+    open::registry(libraries, false, state, secrets)
 }
 
 fn same_file(one: &Path, other: &Path) -> bool {
     matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
 }
 
-fn list(provisioner: &Provisioner, owner: &str) -> Result<Vec<Held>, String> {
+fn list(provisioner: &Provisioner, owner: &str) -> Result<Vec<Held>, Refused> {
     if !provisioner.capabilities().has(Capabilities::LIST) {
-        return Err("its plugin cannot list what is held".to_owned());
+        return Err(Refused { why: "its plugin cannot list what is held".to_owned(), again: false });
     }
     let (asked, owner) = (provisioner.clone(), owner.to_owned());
     open::within(LIST_LIMIT, "the plugin's list".to_owned(), move || {
         asked.list(&owner, &Call::within(LIST_LIMIT))
-    })
-    .map_err(|error| error.to_string())?
-    .map_err(|error| error.to_string())
+    })?
+    .map_err(Refused::from)
 }
 
-fn free(provisioner: &Provisioner, standing: &Standing, listed: &Result<Vec<Held>, String>) -> Found {
-    let claim = &standing.claim;
-    let mark = format!("{}/{}/{}", claim.owner, claim.run, claim.lease);
-    match listed {
-        Ok(held) => {
-            let ours: Vec<&Held> = held.iter().filter(|held| held.mark == mark).collect();
-            if ours.is_empty() {
-                return absent(standing);
-            }
-            ours.iter()
-                .try_for_each(|held| release(provisioner, &held.id))
-                .map_or_else(Found::Held, |()| Found::Freed)
-        }
-        Err(why) => match &standing.machine {
-            Some(machine) => release(provisioner, machine).map_or_else(Found::Held, |()| Found::Freed),
-            None => Found::Held(why.clone()),
-        },
-    }
-}
-
-/// The provisioner's list does not have it. That is final for a machine that was there; a reservation that was cut off may still
-/// come up with one.
-fn absent(standing: &Standing) -> Found {
-    let settled = standing.claim.at.saturating_add(standing.claim.settle_s.saturating_mul(1000));
-    let left = settled.saturating_sub(unix_ms()) / 1000;
-    match standing.state {
-        State::Held | State::Releasing if standing.machine.is_some() => Found::Gone,
-        _ if left == 0 => Found::Gone,
-        _ => Found::Held(format!(
-            "nothing is there yet, but its reservation was cut off; look again in {left} s"
-        )),
-    }
-}
-
-fn release(provisioner: &Provisioner, machine: &str) -> Result<(), String> {
+fn release(provisioner: &Provisioner, machine: &str) -> Result<(), Refused> {
     let (asked, machine) = (provisioner.clone(), machine.to_owned());
     open::within(RELEASE_LIMIT, "the plugin's release".to_owned(), move || {
         asked.release(&machine, &Call::within(RELEASE_LIMIT))
-    })
-    .map_err(|error| error.to_string())?
-    .map_err(|error| error.to_string())
+    })?
+    .map_err(Refused::from)
 }

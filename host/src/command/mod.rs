@@ -1,5 +1,6 @@
 //! What is done for each command.
 
+mod check_live;
 mod error;
 mod gc;
 mod history;
@@ -14,6 +15,7 @@ mod run;
 mod select;
 mod simulate;
 mod terminal;
+mod usage;
 mod workload;
 
 use std::io::{self, Write};
@@ -42,6 +44,7 @@ pub fn execute(
         Command::History(wanted) => history::history(&wanted, terminal),
         Command::PluginsList(libraries) => plugins::list(&libraries, terminal),
         Command::PluginsCheck(file) => plugins::check(&file, terminal),
+        Command::PluginsCheckLive(wanted) => check_live::check(*wanted, terminal),
         Command::PluginsNew(wanted) => plugins::new(&wanted),
         Command::Fmf(args) => fmf(&args),
         Command::Print(text) => print(&text),

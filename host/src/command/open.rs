@@ -24,28 +24,33 @@ use super::Error;
 /// How long a plugin may take to be made, or to answer a question before the run begins.
 pub(super) const LIMIT: Duration = Duration::from_secs(30);
 
-/// Opens the libraries of a command.
+/// Opens the libraries of a command. Nothing that plugins say shows any of `secrets`.
 pub(super) fn registry(
     libraries: &Libraries,
     strict: bool,
     state: &StateDir,
+    secrets: &Secrets,
 ) -> Result<Arc<Registry>, Error> {
     let trust = if strict { Trust::Strict } else { Trust::Warn };
     let path = std::env::join_paths(&libraries.directories).ok();
     let search = Search::new(libraries.files.clone(), path.as_deref(), trust);
-    Ok(Arc::new(Registry::open(search, state.path())?))
+    Ok(Arc::new(Registry::open(search, state.path())?.masking(secrets.clone())))
 }
 
-/// Makes the provisioner of a pool.
-pub(super) fn provisioner(registry: &Arc<Registry>, of_pool: &PluginUse) -> Result<Provisioner, Error> {
-    make(registry, of_pool, Kind::Provisioner, |registry, name, instance, config| {
+/// Makes the provisioner of a pool. What its schema marks as secret joins `secrets`.
+pub(super) fn provisioner(
+    registry: &Arc<Registry>,
+    of_pool: &PluginUse,
+    secrets: &Secrets,
+) -> Result<Provisioner, Error> {
+    make(registry, of_pool, secrets, Kind::Provisioner, |registry, name, instance, config| {
         registry.provisioner(name, instance, config)
     })
 }
 
 /// Makes a reporter.
 pub(super) fn reporter(registry: &Arc<Registry>, entry: &PluginUse) -> Result<Reporter, Error> {
-    make(registry, entry, Kind::Reporter, |registry, name, instance, config| {
+    make(registry, entry, &Secrets::default(), Kind::Reporter, |registry, name, instance, config| {
         registry.reporter(name, instance, config)
     })
 }
@@ -55,7 +60,7 @@ pub(super) fn policy(
     registry: &Arc<Registry>,
     entry: &PluginUse,
 ) -> Result<atex_plugin_api::host_side::PolicyHandle, Error> {
-    make(registry, entry, Kind::Policy, |registry, name, instance, config| {
+    make(registry, entry, &Secrets::default(), Kind::Policy, |registry, name, instance, config| {
         registry.policy(name, instance, config)
     })
 }
@@ -63,12 +68,13 @@ pub(super) fn policy(
 fn make<T: Send + 'static>(
     registry: &Arc<Registry>,
     entry: &PluginUse,
+    secrets: &Secrets,
     kind: Kind,
     make: fn(&Registry, &str, &str, &Value) -> Result<T, PluginError>,
 ) -> Result<T, Error> {
     let (registry, plugin, name) = (Arc::clone(registry), entry.plugin.clone(), entry.name.clone());
     let offer = registry.find(kind, &plugin).map_err(|error| blame(entry, error))?;
-    let entry = &entry.clone().with_schema(&offer.provided().schema, &Secrets::default());
+    let entry = &entry.clone().with_schema(&offer.provided().schema, secrets);
     let config = Value::Object(entry.expose().clone());
     within(LIMIT, format!("{kind} `{}`", entry.name), move || make(&registry, &plugin, &name, &config))?
         .map_err(|error| blame(entry, error))

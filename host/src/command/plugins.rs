@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::plugins::{self as print, ApiCrate};
 use crate::cli::{Format, NewPluginAt};
-use crate::config::{ExitStatus, Libraries};
+use crate::config::{ExitStatus, Libraries, Secrets};
 use crate::plugin::{self, Gravity};
 use crate::store::StateDir;
 
@@ -22,7 +22,7 @@ const UNPACKED: &str = "atex-plugin-api";
 
 pub(super) fn list(libraries: &Libraries, terminal: &Terminal) -> Result<ExitStatus, Error> {
     let state = StateDir::from_environment().map_err(Error::State)?;
-    let registry = open::registry(libraries, false, &state)?;
+    let registry = open::registry(libraries, false, &state, &Secrets::default())?;
     let asked = registry.clone();
     let all = open::within(LIMIT, "plugins".to_owned(), move || asked.everything())?;
     for warning in registry.warnings() {

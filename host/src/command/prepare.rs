@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use atex_plugin_api::{
+    Capabilities,
     describe::Kind,
     policy::{Policy, RunInfo},
 };
@@ -69,7 +70,7 @@ impl Prepared {
 }
 
 pub(super) fn prepare(plan: RunPlan, run: &str, state: &StateDir) -> Result<Prepared, Error> {
-    let registry = open::registry(&plan.libraries, plan.allow.strict, state)?;
+    let registry = open::registry(&plan.libraries, plan.allow.strict, state, &plan.secrets)?;
     let Selected { plan, tree: root, digest, mut platforms, mut warnings } = select(plan, state)?;
     let plan =
         plan.with_schemas(|kind, name| Some(registry.find(kind, name).ok()?.provided().schema.clone()));
@@ -96,7 +97,11 @@ pub(super) fn prepare(plan: RunPlan, run: &str, state: &StateDir) -> Result<Prep
         .iter()
         .map(|platform| core::config::Platform { chain: platform.policies as ChainId })
         .collect();
-    config.chains = chains.iter().map(Chain::shape).collect();
+    let shape = |(chain, names): (&Chain, &Vec<String>)| core::config::Shape {
+        names: names.iter().map(|name| Arc::from(name.as_str())).collect(),
+        ..chain.shape()
+    };
+    config.chains = chains.iter().zip(&policy_names).map(shape).collect();
     let registered = register(&mut chains, &plan, &catalogue);
 
     let metadata: Metadata = {
@@ -164,7 +169,7 @@ fn pools(plan: &RunPlan, used: &mut Used<'_>, state: &StateDir) -> Result<(Vec<P
     let mut pools = Vec::new();
     let mut configs = Vec::new();
     for (number, of_plan) in plan.pools.iter().enumerate() {
-        let provisioner = open::provisioner(used.registry, &of_plan.provisioner)?;
+        let provisioner = open::provisioner(used.registry, &of_plan.provisioner, &plan.secrets)?;
         let max = match of_plan.max {
             Some(max) => max.get(),
             None => capacity(&provisioner)?,
@@ -174,7 +179,8 @@ fn pools(plan: &RunPlan, used: &mut Used<'_>, state: &StateDir) -> Result<(Vec<P
             slots: of_plan.slots.get(),
             isolate: of_plan.options.isolate,
             reserve_time: ms(of_plan.options.reserve_timeout),
-            renews: provisioner.capabilities().has(atex_plugin_api::Capabilities::RENEW),
+            renews: provisioner.capabilities().has(Capabilities::RENEW),
+            probes: provisioner.capabilities().has(Capabilities::ALIVE),
             startup: 0,
             serves: serves(plan, number),
         });

@@ -59,10 +59,13 @@ fn config(step: &Step, keys: &[(&str, &str)]) -> Map<String, Value> {
 
 /// One host, as the plugin's list of hosts.
 fn connect(step: &Step) -> Map<String, Value> {
-    let host = config(
-        step,
-        &[("guest", "host"), ("port", "port"), ("user", "user"), ("key", "key"), ("password", "password")],
-    );
+    let keys =
+        [("guest", "host"), ("port", "port"), ("user", "user"), ("key", "keys"), ("password", "password")];
+    let mut host = config(step, &keys);
+    // tmt takes one key or a list.
+    if let Some(key @ Value::String(_)) = host.get_mut("keys") {
+        *key = json!([key.take()]);
+    }
     let mut config = Map::new();
     config.insert("hosts".to_owned(), json!([host]));
     config

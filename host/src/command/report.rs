@@ -18,7 +18,7 @@ pub(super) fn report(wanted: &cli::Report, terminal: &Terminal) -> Result<ExitSt
     terminal.mask(&wanted.secrets);
     let state = StateDir::from_environment().map_err(Error::State)?;
     let run = Arc::new(RunDir::read(&wanted.run)?);
-    let registry = open::registry(&wanted.libraries, false, &state)?;
+    let registry = open::registry(&wanted.libraries, false, &state, &wanted.secrets)?;
     let (sender, inbox) = engine::inbox();
     let mut left = 0_usize;
     for entry in &wanted.reporters {

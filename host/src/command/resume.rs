@@ -1,7 +1,8 @@
 //! `resume`: finishes an interrupted run.
 //!
 //! The same plan is made again from what `run.json` has, with variables and secrets resolved anew. Verdicts that stand and
-//! whose artifacts are as they were stay; everything else runs again. Machines of the dead run are freed first.
+//! whose artifacts are as they were stay; everything else runs again. Machines of the dead run are freed first. A run that had come
+//! to its end, but not its reporters, is reported again.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -35,17 +36,21 @@ pub(super) fn resume(
     let open_tests = |progress: &Progress| {
         (0..run_file.tests.len()).filter(|&test| progress.past(test) != Past::Done).count()
     };
-    if progress.ended.is_some() && open_tests(&progress) == 0 {
-        return summary(&directory, &run_file, terminal);
-    }
-    progress.reopen_stopped();
     terminal.log_to(&directory.log()).map_err(Error::State)?;
     let ledger_path = state.ledger(&run_file.run).map_err(Error::State)?;
-    gc::free_run(&ledger_path, wanted.libraries.clone(), &state, around, terminal)?;
+    // Of a run that has ended, the summary is there without its configuration.
+    let plan = config::plan_again(&run_file.origin, around);
+    let secrets = plan.as_ref().map(|plan| plan.secrets.clone()).unwrap_or_default();
+    terminal.mask(&secrets);
+    let freed = gc::free_run(&ledger_path, wanted.libraries.clone(), &state, around, &secrets, terminal)?;
+    if progress.ended.is_some() && open_tests(&progress) == 0 && directory.is_complete() {
+        let status = summary(&directory, &run_file, terminal)?;
+        return Ok([status, freed].into_iter().collect());
+    }
+    progress.reopen_stopped();
 
-    let mut plan = config::plan_again(&run_file.origin, around)?;
+    let mut plan = plan?;
     plan.libraries.files.splice(0..0, wanted.libraries.files.iter().cloned());
-    terminal.mask(&plan.secrets);
     let mut prepared = prepare(plan, &run_file.run, &state)?;
     check_unchanged(&prepared, &run_file, wanted.force)?;
     prepared.job.directory = directory.path().into();
@@ -58,6 +63,8 @@ pub(super) fn resume(
 
 fn progress(directory: &RunDir, run_file: &RunFile) -> Result<Progress, Error> {
     let unreadable = |error| Error::Journal { run: directory.path().to_owned(), error };
+    // A host that died between the two had written run.json, and no journal yet.
+    drop(directory.journal()?);
     let mut reader = JournalReader::open(&directory.journal_path(), 0).map_err(unreadable)?;
     let is_intact = |execution: &Execution| {
         let Some(path) = &execution.artifacts else { return true };

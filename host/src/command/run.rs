@@ -22,6 +22,7 @@ use crate::{
 use super::{
     Error, Terminal,
     prepare::{Prepared, prepare},
+    usage,
 };
 
 /// Of the format of `run.json`.
@@ -72,6 +73,7 @@ pub(super) fn go(
     terminal: &Terminal,
 ) -> Result<ExitStatus, Error> {
     let Begin { directory, run_file, ledger, first, resumed } = begin;
+    directory.set_complete(false).map_err(Error::State)?;
     let mut journal = directory.journal()?;
     let offset = journal.length();
     let session = Session { host: run_file.host.clone(), pid: process::id(), resumed };
@@ -113,12 +115,16 @@ pub(super) fn go(
         start(&name, Box::new(follower), 0, timeout)?;
     }
     let keep_artifacts = prepared.plan.keep_artifacts;
-    let chronicle = Chronicle::new(journal, ledger, readers);
+    let chronicle = Chronicle::start(journal, ledger, readers).map_err(Error::State)?;
     let engine = Engine::start(prepared.job, chronicle, names, &prepared.kept, (sender, inbox))?;
     let tally = engine.run(first);
     if !keep_artifacts && let Err(error) = std::fs::remove_dir_all(directory.artifacts()) {
         tracing::warn!("cannot remove {}: {error}", directory.artifacts().display());
     }
+    if let Err(error) = directory.set_complete(true) {
+        tracing::warn!("cannot note that the run is complete: {error}");
+    }
+    usage::tell();
     Ok(tally.exit())
 }
 
@@ -142,7 +148,7 @@ pub(super) fn style(terminal: &Terminal) -> Style {
 }
 
 /// `20261122-194501-1a2b3c`: UTC and something that makes it unique.
-fn run_id() -> String {
+pub(super) fn run_id() -> String {
     let now = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S").to_string();
     let unique = Uuid::now_v7().simple().to_string();
     format!("{now}-{}", &unique[unique.len() - 6..])

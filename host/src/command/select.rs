@@ -162,6 +162,7 @@ fn site(
         },
         // Up to the machine's transport.
         may_reboot: false,
+        may_reset: false,
     }
 }
 

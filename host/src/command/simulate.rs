@@ -39,7 +39,8 @@ pub(super) fn simulate(wanted: cli::Simulate, terminal: &Terminal) -> Result<Exi
     let state = StateDir::from_environment().map_err(Error::State)?;
     let deadline = wanted.deadline.map(milliseconds);
     let world = world(&wanted);
-    let registry = open::registry(&wanted.plan.libraries, wanted.plan.allow.strict, &state)?;
+    let registry =
+        open::registry(&wanted.plan.libraries, wanted.plan.allow.strict, &state, &wanted.plan.secrets)?;
     let workload = match wanted.synthetic {
         Some(tests) => synthetic(tests.get(), wanted.plan),
         None => of_tree(wanted.plan, &state)?,

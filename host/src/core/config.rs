@@ -1,5 +1,7 @@
 //! What the coordinator is told before it begins: pools, platforms, tests, limits, and what an interrupted run had done.
 
+use std::sync::Arc;
+
 use atex_plugin_api::policy::{Ms, TestId, Wants};
 
 use super::event::{ChainId, ExecutionId, LeaseId, MachineId, NONE, PlatformId};
@@ -35,6 +37,8 @@ pub struct Pool {
     pub reserve_time: Ms,
     /// Its provisioner can renew a lease.
     pub renews: bool,
+    /// Its provisioner can tell whether a machine is there.
+    pub probes: bool,
     /// How long it takes from the reservation until a machine is ready, if that is known beforehand, else 0. Observed
     /// times replace it.
     pub startup: Ms,
@@ -62,6 +66,8 @@ pub struct Platform {
 pub struct Shape {
     /// In the order of the chain.
     pub wants: Vec<Wants>,
+    /// Names of the policies, for causes that name one; in the same order, as far as they are known.
+    pub names: Vec<Arc<str>>,
 }
 
 /// Limits, in milliseconds or by number.
@@ -85,7 +91,7 @@ pub struct Limits {
     pub backoff: Ms,
     pub backoff_max: Ms,
     pub setup_time: Ms,
-    /// How long an aborted reservation may take to end, and a lease to be renewed.
+    /// How long an aborted reservation may take to end.
     pub abort_time: Ms,
     /// One call of `release`.
     pub release_time: Ms,
@@ -97,8 +103,12 @@ pub struct Limits {
     pub grace: Ms,
     /// How long a cancelled test may take to be collected.
     pub cancel_time: Ms,
-    /// How long before it expires a machine's lease is renewed.
+    /// How long before it expires a machine's lease is renewed; half of its time if that is less.
     pub renew_lead: Ms,
+    /// How long a provider may take to renew a lease, or to say whether it has a machine.
+    pub call_time: Ms,
+    /// How often it is asked about a machine that reboots.
+    pub probe_every: Ms,
     /// How long the absence of a lease in doubt may take to be confirmed, before it no longer gives hope of its place.
     pub settle_time: Ms,
 }
@@ -161,6 +171,8 @@ impl Default for Limits {
             grace: 120_000,
             cancel_time: 60_000,
             renew_lead: 900_000,
+            call_time: 75_000,
+            probe_every: 180_000,
             settle_time: 900_000,
         }
     }
@@ -175,6 +187,7 @@ impl Pool {
             isolate: false,
             reserve_time: 7_200_000,
             renews: false,
+            probes: false,
             startup: 0,
             serves: (0..platforms).map(|platform| Served { platform, flavour: platform }).collect(),
         }

@@ -18,7 +18,7 @@ pub use atex_plugin_api::policy::{
     Class, Command, Judgement, MachineId, Ms, NONE, Outcome, Prefer, Queued, Rank, TestId, VETO,
 };
 
-use super::verdict::{Verdict, outcome_word};
+use super::verdict::{Cause, Verdict, outcome_word};
 
 /// Number of a machine and of our claim on it; dense, never used again, not even after a resume.
 pub type LeaseId = MachineId;
@@ -84,16 +84,22 @@ pub enum Event {
     Identified { lease: LeaseId, facts: Arc<Facts> },
     /// A set-up ended well. `setup` is the number from [`Action::Setup`].
     SetUp { lease: LeaseId, setup: u32 },
-    /// A set-up failed, the machine does not fit its platform, or could not be reached.
-    SetupFailed { lease: LeaseId, setup: u32 },
+    /// A set-up failed, or the machine does not fit its platform. `lost`: it could not be reached, or not any more.
+    SetupFailed { lease: LeaseId, setup: u32, lost: bool },
     /// A test left a fact on the machine (control word `machine K=V`).
     Label { lease: LeaseId, key: Arc<str>, value: Arc<str> },
     /// The machine is dead or unreachable; all its executions are lost.
     Lost { lease: LeaseId },
+    /// A test has announced that the machine goes away on purpose: it reboots.
+    Away { lease: LeaseId },
+    /// It came back.
+    Back { lease: LeaseId },
+    /// Answer to [`Action::Probe`]; `None`: the provider cannot tell.
+    Probed { lease: LeaseId, alive: Option<bool> },
     /// The provider will keep the machine until `expires` (`None`: for good).
     Renewed { lease: LeaseId, expires: Option<Ms> },
-    /// The provider will not keep it longer.
-    RenewFailed { lease: LeaseId },
+    /// The provider did not promise to keep it longer. `again`: trying again may help.
+    RenewFailed { lease: LeaseId, again: bool },
     /// `release` came back well, or an aborted reservation is known to have left nothing.
     Released { lease: LeaseId },
     /// `release` failed; it is tried again.
@@ -115,12 +121,12 @@ pub enum Event {
     /// Answer to [`Action::Ask`].
     Preferred { lease: LeaseId, ask: AskId, wishes: Vec<Wish> },
     /// Answer to [`Action::Judge`].
-    Judged { execution: ExecutionId, judgement: Judgement },
+    Judged { execution: ExecutionId, ruling: Ruling },
     /// What policies of a chain ask for, each with the policy's position; in answer to a note or to the registration.
     Commands { chain: ChainId, commands: Vec<(u16, Command)> },
 
-    /// A signal, or whatever else says that the run is to end early.
-    Stop { level: Shutdown, signal: i32 },
+    /// The run is to end early: a signal, or a test that asked for it.
+    Stop { level: Shutdown, cause: Cause },
 }
 
 /// Something to do. The engine carries out each exactly once, in this order.
@@ -137,6 +143,8 @@ pub enum Action {
     Setup { lease: LeaseId, setup: u32, platform: PlatformId },
     /// Ask the provider to keep the machine for longer. Answer: `Renewed` or `RenewFailed`.
     Renew { lease: LeaseId },
+    /// Ask the provider whether it still has the machine: it was lost, or has been away for long. Answer: `Probed`.
+    Probe { lease: LeaseId },
     /// Give the machine back; nothing runs there any more that counts. `spoilt`: it must not be cleaned for others, only
     /// destroyed or reset. Answer: `Released` or `ReleaseFailed`.
     Release { lease: LeaseId, spoilt: bool },
@@ -206,6 +214,22 @@ pub struct Question {
 
 /// What tests left on a machine, ordered by key.
 pub type Labels = std::collections::BTreeMap<Arc<str>, Arc<str>>;
+
+/// What a whole chain makes of a finished run: on each question the first opinion counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ruling {
+    /// Run it again?
+    pub rerun: Option<bool>,
+    /// May the machine not be used again?
+    pub spoilt: Option<bool>,
+    /// Position of the first policy that wants no further test to start.
+    pub stop: Option<u16>,
+}
+
+impl Ruling {
+    /// Nobody has an opinion.
+    pub const NONE: Self = Self { rerun: None, spoilt: None, stop: None };
+}
 
 /// A finished run, as [`api::Run`], owned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

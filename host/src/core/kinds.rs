@@ -115,8 +115,10 @@ mod tests {
 
     #[test]
     fn undeclared_facts_make_no_kinds() {
-        let mut kinds =
-            Kinds::new(&Shape { wants: vec![wants(&["arch"], true), wants(&["hostname"], false)] });
+        let mut kinds = Kinds::new(&Shape {
+            wants: vec![wants(&["arch"], true), wants(&["hostname"], false)],
+            names: vec![],
+        });
         let (first, new) = kinds.number(&facts(&[("arch", "x"), ("hostname", "a"), ("cpus", "4")]));
         assert_eq!(new.unwrap().news, [(0, 0, vec!["x".to_owned()]), (1, 0, vec!["a".to_owned()])]);
         let (same, new) = kinds.number(&facts(&[("arch", "x"), ("hostname", "a"), ("cpus", "96")]));
@@ -125,8 +127,10 @@ mod tests {
 
     #[test]
     fn facts_that_no_ranking_policy_sees_share_a_rank_kind() {
-        let mut kinds =
-            Kinds::new(&Shape { wants: vec![wants(&["arch"], true), wants(&["hostname"], false)] });
+        let mut kinds = Kinds::new(&Shape {
+            wants: vec![wants(&["arch"], true), wants(&["hostname"], false)],
+            names: vec![],
+        });
         let mut kind = |arch, host| kinds.number(&facts(&[("arch", arch), ("hostname", host)])).0;
         let (a, b, c) = (kind("x", "a"), kind("x", "b"), kind("y", "b"));
         assert!(a != b && b != c);

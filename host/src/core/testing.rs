@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
 
 use atex_plugin_api::policy::{
     Class, Command, Judgement, Ms, NONE, Note, Outcome, Policy, Prefer, Queued, Rank, Run, RunInfo, TestId,
@@ -477,8 +478,19 @@ pub(crate) fn ready(
     groups: u64,
     seed: u64,
 ) -> Ready {
+    ready_for(policies, tests, 0..tests.len() as TestId, groups, seed)
+}
+
+/// A chain that is ready to run a range of these tests.
+pub(crate) fn ready_for(
+    policies: Vec<Box<dyn Policy>>,
+    tests: &[SyntheticTest],
+    range: Range<TestId>,
+    groups: u64,
+    seed: u64,
+) -> Ready {
     let mut chain = Chain::new(policies);
     let info = RunInfo::new(seed, tests.len() as u32, 1);
-    let commands = chain.register(&info, 0..tests.len() as TestId, &Tests { tests, groups });
+    let commands = chain.register(&info, range, &Tests { tests, groups });
     Ready { chain, commands }
 }

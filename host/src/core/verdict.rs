@@ -1,11 +1,13 @@
 //! How a test's part in the run ended. Every test gets exactly one [`Verdict`].
 
 use std::fmt;
+use std::sync::Arc;
 
 use atex_plugin_api::policy::Outcome;
 use serde::{Deserialize, Serialize};
 
-use super::event::ExecutionId;
+use super::event::{ExecutionId, TestId};
+use crate::text::printable;
 
 /// The final word on a test.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,10 +64,22 @@ pub enum Cause {
     MachineLost,
     /// There were machines, but the policies want the test on none of them.
     Unsuitable,
-    /// A policy (by its position in the chain) left it out.
-    PolicySkipped { policy: u16, reason: String },
-    /// A policy (by its position in the chain) stopped the run.
-    PolicyStopped { policy: u16, reason: String },
+    /// A policy (its position in the chain, and its name if that is known) left it out.
+    PolicySkipped {
+        policy: u16,
+        #[serde(default)]
+        name: Arc<str>,
+        reason: String,
+    },
+    /// A policy stopped the run.
+    PolicyStopped {
+        policy: u16,
+        #[serde(default)]
+        name: Arc<str>,
+        reason: String,
+    },
+    /// A test asked for the end of the run.
+    TestAborted { test: TestId, name: Arc<str> },
     /// The run was stopped by a signal.
     Signal { signal: i32 },
     /// The run's own time limit was reached.
@@ -84,6 +98,7 @@ impl Cause {
             Self::Unsuitable => "unsuitable",
             Self::PolicySkipped { .. } => "policy-skipped",
             Self::PolicyStopped { .. } => "policy-stopped",
+            Self::TestAborted { .. } => "test-aborted",
             Self::Signal { .. } => "signal",
             Self::RunTimeLimit => "run-time-limit",
             Self::MaxFail => "max-fail",
@@ -92,7 +107,14 @@ impl Cause {
 
     /// Whether somebody wanted the run to end early, rather than something being broken.
     pub fn is_stop(&self) -> bool {
-        matches!(self, Self::PolicyStopped { .. } | Self::Signal { .. } | Self::RunTimeLimit | Self::MaxFail)
+        matches!(
+            self,
+            Self::PolicyStopped { .. }
+                | Self::TestAborted { .. }
+                | Self::Signal { .. }
+                | Self::RunTimeLimit
+                | Self::MaxFail
+        )
     }
 }
 
@@ -104,12 +126,42 @@ impl fmt::Display for Cause {
             Self::SetupFailed => f.write_str("machines could not be set up"),
             Self::MachineLost => f.write_str("machines were lost under it"),
             Self::Unsuitable => f.write_str("the policies want it on none of the machines"),
-            Self::PolicySkipped { reason, .. } => write!(f, "left out by a policy: {reason}"),
-            Self::PolicyStopped { reason, .. } => write!(f, "run stopped by a policy: {reason}"),
-            Self::Signal { signal } => write!(f, "run stopped by signal {signal}"),
+            Self::PolicySkipped { policy, name, reason } => {
+                write!(f, "left out by {}: {reason}", PolicyName(*policy, name))
+            }
+            Self::PolicyStopped { policy, name, reason } => {
+                write!(f, "run stopped by {}: {reason}", PolicyName(*policy, name))
+            }
+            Self::TestAborted { name, .. } => write!(f, "run aborted by test {}", printable(name)),
+            Self::Signal { signal } => match signal_name(*signal) {
+                Some(name) => write!(f, "run stopped by {name}"),
+                None => write!(f, "run stopped by signal {signal}"),
+            },
             Self::RunTimeLimit => f.write_str("the time limit of the run was reached"),
             Self::MaxFail => f.write_str("too many tests had failed"),
         }
+    }
+}
+
+/// A policy in messages.
+struct PolicyName<'a>(u16, &'a str);
+
+impl fmt::Display for PolicyName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.1 {
+            "" => write!(f, "policy number {}", u32::from(self.0) + 1),
+            name => write!(f, "policy {}", printable(name)),
+        }
+    }
+}
+
+/// The signals that people and batch systems send to end a run.
+pub fn signal_name(signal: i32) -> Option<&'static str> {
+    match signal {
+        1 => Some("SIGHUP"),
+        2 => Some("SIGINT"),
+        15 => Some("SIGTERM"),
+        _ => None,
     }
 }
 
@@ -153,11 +205,13 @@ mod tests {
     #[test]
     fn a_verdict_survives_json() {
         let judged = Judged { execution: 7, outcome: Outcome::TimedOut };
-        let skipped = Cause::PolicySkipped { policy: 2, reason: "other shard".into() };
+        let skipped = Cause::PolicySkipped { policy: 2, name: "shard".into(), reason: "other shard".into() };
+        let aborted = Cause::TestAborted { test: 4, name: "/t".into() };
         let all = [
             Verdict::Ran(judged),
             Verdict::Unfinished(judged, Cause::MaxFail),
             Verdict::NotRun(skipped),
+            Verdict::NotRun(aborted),
             Verdict::NotRun(Cause::Signal { signal: 15 }),
         ];
         for verdict in all {
@@ -168,8 +222,32 @@ mod tests {
     }
 
     #[test]
+    fn causes_name_who_stopped_the_run() {
+        let stopped =
+            |policy, name: &str| Cause::PolicyStopped { policy, name: name.into(), reason: "enough".into() };
+        let table = [
+            (Cause::Signal { signal: 2 }, "run stopped by SIGINT"),
+            (Cause::Signal { signal: 99 }, "run stopped by signal 99"),
+            (Cause::TestAborted { test: 3, name: "/a/b".into() }, "run aborted by test /a/b"),
+            (stopped(1, "fail-fast"), "run stopped by policy fail-fast: enough"),
+            (stopped(1, ""), "run stopped by policy number 2: enough"),
+        ];
+        for (cause, text) in table {
+            assert_eq!((cause.to_string().as_str(), cause.is_stop()), (text, true));
+        }
+    }
+
+    #[test]
+    fn a_journal_without_names_of_policies_is_read() {
+        let text = r#"{"not-run":{"code":"policy-stopped","policy":1,"reason":"x"}}"#;
+        let verdict: Verdict = serde_json::from_str(text).unwrap();
+        assert_eq!(verdict.cause().unwrap().to_string(), "run stopped by policy number 2: x");
+    }
+
+    #[test]
     fn codes_are_those_of_the_journal() {
-        for cause in [Cause::NoMachine, Cause::RunTimeLimit, Cause::Signal { signal: 2 }] {
+        let aborted = Cause::TestAborted { test: 3, name: "/a/b".into() };
+        for cause in [Cause::NoMachine, Cause::RunTimeLimit, Cause::Signal { signal: 2 }, aborted] {
             let json = serde_json::to_value(&cause).unwrap();
             assert_eq!(json["code"], cause.code());
         }

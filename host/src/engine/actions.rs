@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use atex_plugin_api::{Lease, Transport, host_side::Cancel};
+use atex_plugin_api::{Capabilities, Lease, Transport, host_side::Cancel};
 use uuid::Uuid;
 
 use crate::{
@@ -19,6 +19,7 @@ use crate::{
 
 use super::{
     Engine, Running,
+    books::{self, Mark},
     input::Input,
     machines::{Link, Machine},
     unix_ms,
@@ -27,11 +28,12 @@ use super::{
 impl Engine {
     pub(super) fn carry_out(&mut self, action: Action) {
         match action {
-            Action::Reserve { lease, pool, platform } => self.reserve(lease, pool, platform),
+            Action::Reserve { lease, .. } => self.reserve(lease),
             Action::Abort { lease } => self.abort(lease),
             Action::Confirm { lease } => self.confirm(lease),
             Action::Setup { lease, setup, platform } => self.set_up(lease, setup, platform),
             Action::Renew { lease } => self.renew(lease),
+            Action::Probe { lease } => self.probe(lease),
             Action::Release { lease, spoilt } => self.release(lease, spoilt),
             Action::Run { lease, execution, test, attempt, slot } => {
                 self.start_test(lease, execution, test, attempt, slot);
@@ -54,24 +56,63 @@ impl Engine {
         }
     }
 
-    fn reserve(&mut self, number: LeaseId, pool: PoolId, platform: PlatformId) {
-        let lease = self.make_lease(pool, platform);
-        let intent = Entry::Intent { claim: Box::new(self.make_claim(&lease, pool)) };
-        if let Err(error) = self.chronicle.write_down(&lease.id, intent) {
-            self.warn(format!("no machine is asked for: {error}"));
-            self.pending.push_back(Event::ReserveFailed {
-                lease: number,
-                refusal: Refusal::Final,
-                certain: true,
-            });
-            return;
+    /// Writes down what a step of the coordinator is about to do, all of it with one sync. Reservations that could not be
+    /// written down are taken out, and refused.
+    pub(super) fn announce(&mut self, actions: &mut Vec<Action>) {
+        let mut entries = Vec::new();
+        for action in &*actions {
+            if let Action::Reserve { lease, pool, platform } = *action {
+                self.intend(lease, pool, platform);
+            }
+            let marked = books::before(action).and_then(|(number, mark)| self.entry(number, mark));
+            entries.extend(marked);
         }
-        let timeout = Duration::from_secs(lease.timeout_s);
-        let cancel = Cancel::after(timeout);
-        let machine = Machine::new(lease.clone(), pool, platform, cancel.clone());
-        self.machines.insert(number, machine);
+        let Err(error) = self.chronicle.write_all_down(entries) else { return };
+        self.warn(format!("the ledger cannot be written, so no machine is asked for: {error}"));
+        actions.retain(|action| {
+            let Action::Reserve { lease, .. } = *action else { return true };
+            self.machines.remove(&lease);
+            let refused = Event::ReserveFailed { lease, refusal: Refusal::Final, certain: true };
+            self.pending.push_back(refused);
+            false
+        });
+    }
+
+    /// Writes down what is known of a lease now.
+    pub(super) fn enter(&mut self, event: &Event) {
+        let Some((number, mark)) = books::after(event) else { return };
+        if let Some((lease, entry)) = self.entry(number, mark)
+            && let Err(error) = self.chronicle.write_all_down(vec![(lease.clone(), entry)])
+        {
+            // The lease stays open in the ledger, where gc finds it.
+            self.warn(format!("lease {lease}: {error}"));
+        }
+    }
+
+    /// Nothing for a lease that is unknown: it was never written down, or is known to be gone.
+    fn entry(&self, number: LeaseId, mark: Mark) -> Option<(String, Entry)> {
+        let machine = self.machines.get(&number)?;
+        let entry = match mark {
+            Mark::Intent => Entry::Intent { claim: Box::new(self.make_claim(&machine.lease, machine.pool)) },
+            Mark::Held => Entry::Held { machine: machine.id().to_owned() },
+            Mark::Releasing => Entry::Releasing,
+            Mark::Uncertain => Entry::Uncertain,
+            Mark::Released => Entry::Released,
+        };
+        Some((machine.lease.id.clone(), entry))
+    }
+
+    fn intend(&mut self, number: LeaseId, pool: PoolId, platform: PlatformId) {
+        let lease = self.make_lease(pool, platform);
+        let cancel = Cancel::after(Duration::from_secs(lease.timeout_s));
+        self.machines.insert(number, Machine::new(lease, pool, platform, cancel));
+    }
+
+    fn reserve(&mut self, number: LeaseId) {
+        let Some(machine) = self.machines.get(&number) else { return };
+        let provisioner = &self.job.pools[usize::from(machine.pool)].provisioner;
+        self.calls.reserve(number, provisioner, machine.lease.clone(), machine.cancel.clone());
         self.tell_machine(number, MachineChange::Requested, None);
-        self.calls.reserve(number, &self.job.pools[usize::from(pool)].provisioner, lease, cancel);
     }
 
     fn make_lease(&self, pool: PoolId, platform: PlatformId) -> Lease {
@@ -109,15 +150,13 @@ impl Engine {
         let Some(machine) = self.machines.get(&number) else { return };
         machine.cancel.cancel();
         let (pool, lease) = (machine.pool, machine.lease.id.clone());
-        self.note_in_ledger(&lease, Entry::Releasing);
         self.calls.abort(number, &self.job.pools[usize::from(pool)].provisioner, lease);
     }
 
     fn confirm(&mut self, number: LeaseId) {
         let Some(machine) = self.machines.get(&number) else { return };
-        let (pool, lease) = (machine.pool, machine.lease.clone());
-        self.note_in_ledger(&lease.id, Entry::Uncertain);
-        self.calls.confirm(number, &self.job.pools[usize::from(pool)].provisioner, lease);
+        let provisioner = &self.job.pools[usize::from(machine.pool)].provisioner;
+        self.calls.confirm(number, provisioner, machine.lease.clone(), machine.id().to_owned());
     }
 
     fn set_up(&mut self, number: LeaseId, setup: u32, platform: PlatformId) {
@@ -128,6 +167,7 @@ impl Engine {
             slots: pool.slots,
             // A container would not come back, and this box is not for tests to reboot.
             may_reboot: matches!(transport, Some(Transport::Ssh(_))),
+            may_reset: pool.provisioner.capabilities().has(Capabilities::REBOOT),
             ..self.job.platforms[usize::from(platform)].site.clone()
         };
         let site = Arc::new(site);
@@ -157,7 +197,7 @@ impl Engine {
                     Ok(worker) => Link::Connecting(worker, site),
                     Err(error) => {
                         let text = format!("cannot start a thread for machine {number}: {error}");
-                        self.pending.push_back(Event::SetupFailed { lease: number, setup });
+                        self.pending.push_back(Event::SetupFailed { lease: number, setup, lost: false });
                         self.warn(text);
                         return;
                     }
@@ -172,27 +212,54 @@ impl Engine {
         self.calls.renew(number, provisioner, machine.id().to_owned(), self.job.lifetime);
     }
 
+    fn probe(&mut self, number: LeaseId) {
+        let Some(machine) = self.machines.get(&number) else { return };
+        let provisioner = &self.job.pools[usize::from(machine.pool)].provisioner;
+        self.calls.alive(number, provisioner, machine.id().to_owned());
+    }
+
+    /// A test wants its machine reset. Whatever comes of it, the worker waits for the answer.
+    pub(super) fn reset(&mut self, number: LeaseId) {
+        let Some(machine) = self.machines.get(&number) else { return };
+        let provisioner = &self.job.pools[usize::from(machine.pool)].provisioner;
+        self.calls.reboot(number, provisioner, machine.id().to_owned());
+    }
+
     /// Cleans the machine and disconnects first, where somebody is connected.
     fn release(&mut self, number: LeaseId, spoilt: bool) {
+        let hurrying = self.is_hurrying();
         let Some(machine) = self.machines.get_mut(&number) else { return };
         machine.spoilt |= spoilt;
         let disposable = machine.loan.as_ref().is_none_or(|loan| loan.disposable);
         machine.worker = match std::mem::replace(&mut machine.worker, Link::None) {
-            Link::Up(worker) if !(machine.spoilt && disposable) => {
+            Link::Up(worker) if !(machine.spoilt && disposable || machine.away || hurrying) => {
                 worker.send(Order::HandBack);
                 Link::HandingBack(worker)
             }
             Link::Up(worker) | Link::Connecting(worker, _) | Link::HandingBack(worker) => {
-                // Nothing is cleaned where nobody got to, on what is destroyed anyway, or where cleaning took too long.
+                // Nothing is cleaned where nobody gets to, on what is destroyed anyway, where cleaning took too long, or when
+                // people hurry: what a worker leaves behind it, the machine's side of it removes.
                 worker.send(Order::Abandon);
                 Link::None
             }
             Link::None => Link::None,
         };
-        let lease = machine.lease.id.clone();
-        let waits = matches!(machine.worker, Link::HandingBack(_));
-        self.note_in_ledger(&lease, Entry::Releasing);
-        if !waits {
+        if !matches!(machine.worker, Link::HandingBack(_)) {
+            self.call_release(number);
+        }
+    }
+
+    /// Does not wait any more for scripts that are to run before machines are given back.
+    pub(super) fn hurry_hand_backs(&mut self) {
+        let mut waiting = Vec::new();
+        for (number, machine) in &mut self.machines {
+            if let Link::HandingBack(worker) = &machine.worker {
+                worker.send(Order::Abandon);
+                machine.worker = Link::None;
+                waiting.push(*number);
+            }
+        }
+        for number in waiting {
             self.call_release(number);
         }
     }
@@ -201,7 +268,8 @@ impl Engine {
     pub(super) fn call_release(&mut self, number: LeaseId) {
         let Some(machine) = self.machines.get(&number) else { return };
         let provisioner = &self.job.pools[usize::from(machine.pool)].provisioner;
-        self.calls.release(number, provisioner, machine.id().to_owned(), self.job.release_limit);
+        let (id, limit) = (machine.id().to_owned(), self.job.release_limit);
+        self.calls.release(number, provisioner, id, machine.spoilt, limit);
     }
 
     fn start_test(&mut self, lease: LeaseId, execution: ExecutionId, test: TestId, attempt: u16, slot: u16) {
@@ -297,13 +365,6 @@ impl Engine {
         match machine.id() {
             "" => format!("machine {number} of pool {pool}"),
             id => format!("machine {number} of pool {pool} ({id})"),
-        }
-    }
-
-    /// Entries after the intent: if they cannot be written the lease stays open in the ledger, which gc finds.
-    pub(super) fn note_in_ledger(&mut self, lease: &str, entry: Entry) {
-        if let Err(error) = self.chronicle.write_down(lease, entry) {
-            self.warn(format!("lease {lease}: {error}"));
         }
     }
 

@@ -17,8 +17,10 @@ use super::input::{Input, Returned};
 
 /// Pause between two looks at whether a lease in doubt exists.
 const CONFIRM_PAUSE: Duration = Duration::from_secs(20);
-/// `list`, `abort` and `renew` (plugin-api's contract).
+/// `list`, `abort`, `alive` and `renew` (plugin-api's contract).
 const SHORT_CALL: Duration = Duration::from_mins(1);
+/// `reboot` (plugin-api's contract).
+const REBOOT_CALL: Duration = Duration::from_mins(5);
 
 /// Why a call gave nothing.
 #[derive(Debug)]
@@ -47,6 +49,14 @@ impl Failure {
     /// Whether it ended because the host wanted it to.
     pub(crate) fn is_cancelled(&self) -> bool {
         matches!(self, Self::Plugin(error) if error.error.kind() == ErrorKind::Cancelled)
+    }
+
+    /// Whether trying again may help.
+    pub(crate) fn is_retryable(&self) -> bool {
+        match self {
+            Self::Plugin(error) => error.error.is_retryable(),
+            Self::NoAnswer { .. } => true,
+        }
     }
 
     /// What the coordinator makes of it.
@@ -86,11 +96,18 @@ impl Calls {
         });
     }
 
-    /// Gives a machine back. The answer is [`Returned::Release`].
-    pub(crate) fn release(&self, number: LeaseId, to: &Provisioner, machine: String, limit: Duration) {
+    /// Gives a machine back, `spoilt` or not. The answer is [`Returned::Release`].
+    pub(crate) fn release(
+        &self,
+        number: LeaseId,
+        to: &Provisioner,
+        machine: String,
+        spoilt: bool,
+        limit: Duration,
+    ) {
         let to = to.clone();
         self.spawn("release", number, Returned::Release, move || {
-            in_time("release", limit, move || to.release(&machine, &Call::within(limit)))
+            in_time("release", limit, move || to.release(&machine, &Call::within(limit).spoilt(spoilt)))
         });
     }
 
@@ -110,13 +127,36 @@ impl Calls {
         });
     }
 
-    /// Looks, until the settle time is over, whether anything bears the lease's mark, and gives that back. The answer is
-    /// [`Returned::Confirm`].
-    pub(crate) fn confirm(&self, number: LeaseId, to: &Provisioner, lease: Lease) {
+    /// Asks whether the provider still has a machine. The answer is [`Returned::Alive`].
+    pub(crate) fn alive(&self, number: LeaseId, to: &Provisioner, machine: String) {
+        let to = to.clone();
+        self.spawn("alive", number, Returned::Alive, move || {
+            in_time("ask after a machine", SHORT_CALL, move || to.alive(&machine, &Call::within(SHORT_CALL)))
+        });
+    }
+
+    /// Has a machine reset. The answer is [`Returned::Reboot`].
+    pub(crate) fn reboot(&self, number: LeaseId, to: &Provisioner, machine: String) {
+        let to = to.clone();
+        self.spawn("reboot", number, Returned::Reboot, move || {
+            in_time("reset a machine", REBOOT_CALL, move || to.reboot(&machine, &Call::within(REBOOT_CALL)))
+        });
+    }
+
+    /// Looks, until the settle time is over, whether anything bears the lease's mark, and gives that back; where nothing can
+    /// be listed, whether the machine of this id (if there was one) is there. The answer is [`Returned::Confirm`].
+    pub(crate) fn confirm(&self, number: LeaseId, to: &Provisioner, lease: Lease, machine: String) {
         let to = to.clone();
         let answer = |gone: Result<bool, Failure>| Returned::Confirm(gone.unwrap_or(false));
         self.spawn("confirm", number, answer, move || {
-            Ok(to.capabilities().has(Capabilities::LIST) && until_absent(&to, &lease))
+            let can = to.capabilities();
+            Ok(if can.has(Capabilities::LIST) {
+                until_absent(&to, || marked_absent(&to, &lease))
+            } else {
+                can.has(Capabilities::ALIVE)
+                    && !machine.is_empty()
+                    && until_absent(&to, || machine_absent(&to, &machine))
+            })
         });
     }
 
@@ -152,20 +192,36 @@ fn in_time<T: Send + 'static>(
     }
 }
 
-fn until_absent(provisioner: &Provisioner, lease: &Lease) -> bool {
+/// Looks again and again until the provider has had the time to come up with a machine; the last look counts.
+fn until_absent(provisioner: &Provisioner, look: impl Fn() -> bool) -> bool {
     let settled = Cancel::after(provisioner.settle());
     loop {
         let last_look = settled.cancelled();
-        let absent = provisioner.list(&lease.owner, &Call::within(SHORT_CALL)).is_ok_and(|held| {
-            let ours: Vec<Held> = held.into_iter().filter(|held| held.mark == lease.mark()).collect();
-            release_all(provisioner, &ours);
-            ours.is_empty()
-        });
+        let absent = look();
         if last_look {
             return absent;
         }
         settled.wait(CONFIRM_PAUSE);
     }
+}
+
+/// Whether nothing bears the lease's mark; what does is given back.
+fn marked_absent(provisioner: &Provisioner, lease: &Lease) -> bool {
+    provisioner.list(&lease.owner, &Call::within(SHORT_CALL)).is_ok_and(|held| {
+        let ours: Vec<Held> = held.into_iter().filter(|held| held.mark == lease.mark()).collect();
+        release_all(provisioner, &ours);
+        ours.is_empty()
+    })
+}
+
+/// Whether the provider says that it does not have the machine; else it is given back.
+fn machine_absent(provisioner: &Provisioner, machine: &str) -> bool {
+    let absent = matches!(provisioner.alive(machine, &Call::within(SHORT_CALL)), Ok(Some(false)));
+    if !absent {
+        // If that fails, so does the next look.
+        let _failed = provisioner.release(machine, &Call::within(SHORT_CALL));
+    }
+    absent
 }
 
 fn release_all(provisioner: &Provisioner, held: &[Held]) {

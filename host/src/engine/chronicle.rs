@@ -3,25 +3,31 @@
 //! A ledger that cannot be written refuses the reservation. A journal that cannot be written is told once; the run goes on,
 //! reporters get what was written, and the run cannot be resumed.
 
+use std::io;
 use std::sync::mpsc::SyncSender;
 
 use crate::executor::spec::unix_ms;
-use crate::store::{Entry, Journal, Ledger, LedgerError, Record, What};
+use crate::store::{Entry, Journal, Ledger, LedgerError, Record, Syncer, What};
 
 /// Journal and ledger of one run.
 #[derive(Debug)]
 pub(crate) struct Chronicle {
     journal: Journal,
+    syncer: Syncer,
     ledger: Ledger,
     /// Told that the journal has grown; each holds at most one message, which is enough.
     readers: Vec<SyncSender<()>>,
     broken: bool,
+    /// Since the last turn there were records, and among them some that are synced at once.
+    grown: bool,
     to_sync: bool,
 }
 
 impl Chronicle {
-    pub(crate) fn new(journal: Journal, ledger: Ledger, readers: Vec<SyncSender<()>>) -> Self {
-        Self { journal, ledger, readers, broken: false, to_sync: false }
+    /// Starts the thread that syncs the journal.
+    pub(crate) fn start(journal: Journal, ledger: Ledger, readers: Vec<SyncSender<()>>) -> io::Result<Self> {
+        let syncer = Syncer::start(journal.file()?, readers.clone())?;
+        Ok(Self { journal, syncer, ledger, readers, broken: false, grown: true, to_sync: false })
     }
 
     /// Appends to the journal.
@@ -30,34 +36,44 @@ impl Chronicle {
         if self.broken {
             return;
         }
+        self.grown = true;
         if let Err(error) = self.journal.append(&Record { at: unix_ms(), what }) {
             self.broken = true;
             tracing::error!("cannot write the journal: {error}: the run goes on and cannot be resumed");
         }
     }
 
-    /// Appends to the ledger, synced. After an error nothing of what the entry announces may be done.
-    pub(crate) fn write_down(&mut self, lease: &str, entry: Entry) -> Result<(), LedgerError> {
-        self.ledger.write(lease, entry)
+    /// Appends to the ledger, with one sync for all. After an error nothing of what the entries announce may be done.
+    pub(crate) fn write_all_down(&mut self, entries: Vec<(String, Entry)>) -> Result<(), LedgerError> {
+        if entries.is_empty() { Ok(()) } else { self.ledger.write_all(entries) }
     }
 
-    /// Once per turn of the main loop: verdicts survive a power cut from here on, and readers are woken.
+    /// Once per turn of the main loop: verdicts are on their way to the disk from here on, and readers are woken; where there
+    /// is something to sync, after that.
     pub(crate) fn turn(&mut self) {
-        if std::mem::take(&mut self.to_sync)
-            && !self.broken
-            && let Err(error) = self.journal.sync()
+        if !self.broken
+            && let Some(error) = self.syncer.failure()
         {
             self.broken = true;
             tracing::error!("cannot sync the journal: {error}: the run goes on and cannot be resumed");
         }
-        for reader in &self.readers {
-            // Full: it is awake already. Gone: it gave up.
-            let _awake_or_gone = reader.try_send(());
+        let grown = std::mem::take(&mut self.grown);
+        if std::mem::take(&mut self.to_sync) {
+            self.syncer.ask();
+        } else if grown {
+            for reader in &self.readers {
+                // Full: it is awake already. Gone: it gave up.
+                let _awake_or_gone = reader.try_send(());
+            }
         }
     }
 
-    /// [`turn`](Self::turn) for the last time: readers end with what is there, also if the last record could not be written.
+    /// [`turn`](Self::turn) for the last time: everything is on disk when this returns, and readers end with what is there, also
+    /// if the last record could not be written.
     pub(crate) fn last_turn(&mut self) {
+        self.to_sync = true;
+        self.turn();
+        self.syncer.finish();
         self.turn();
         self.readers.clear();
     }

@@ -1,20 +1,23 @@
 //! What machines and provisioners say, as events of the coordinator.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use atex_plugin_api::{Machine as Loan, policy::Outcome};
 
 use crate::{
-    core::event::{Event, LeaseId, Ms, Refusal},
+    core::{
+        event::{Event, LeaseId, Ms, Refusal, Shutdown},
+        verdict::Cause,
+    },
     executor::spec::{Ended, Facts, Order, Report, RunReport},
-    store::{Class, Entry, Execution, How, MachineChange, What},
+    store::{Class, Execution, How, MachineChange, What},
 };
 
 use super::{
     Engine,
     calls::Failure,
     input::Returned,
-    machines::{Link, misfit},
+    machines::{Link, doubt, misfit},
     unix_ms,
 };
 
@@ -29,9 +32,16 @@ impl Engine {
                     self.feed(Event::SetUp { lease: number, setup });
                 }
             }
-            Report::SetupFailed { error } => self.on_setup_failed(number, &error),
+            Report::SetupFailed { error } => self.on_setup_failed(number, &error, false),
             // Registered when it was ordered, and in the artifacts.
             Report::Started { .. } | Report::ResultLine { .. } => {}
+            Report::Deadline { execution, until } => {
+                let until = until.map(|at| ms(at.saturating_duration_since(self.began)));
+                self.feed(Event::Extended { execution, until });
+            }
+            Report::Away => self.on_away(number, true),
+            Report::Back => self.on_away(number, false),
+            Report::Reset => self.reset(number),
             Report::Label { key, value, .. } => {
                 self.feed(Event::Label { lease: number, key: Arc::from(key), value: Arc::from(value) });
             }
@@ -60,21 +70,27 @@ impl Engine {
         let facts = Arc::new(machine.facts.clone());
         let require = &self.job.platforms[usize::from(machine.platform)].require;
         if let Some(misfit) = misfit(require, &facts) {
-            self.on_setup_failed(number, &format!("it does not fit its platform: {misfit}"));
+            self.on_setup_failed(number, &format!("it does not fit its platform: {misfit}"), false);
             return;
         }
+        let platform = &self.job.platforms[usize::from(machine.platform)];
+        let doubt = doubt(&platform.context, require, &facts)
+            .map(|doubt| format!("machine {number} ({}): {doubt}; `require` would make sure", machine.id()));
         if let Link::Up(worker) = &machine.worker {
             worker.send(Order::Setup(site));
+        }
+        if let Some(doubt) = doubt {
+            self.warn(doubt);
         }
         self.feed(Event::Identified { lease: number, facts });
     }
 
-    fn on_setup_failed(&mut self, number: LeaseId, error: &str) {
+    fn on_setup_failed(&mut self, number: LeaseId, error: &str, lost: bool) {
         let Some(machine) = self.machines.get(&number) else { return };
         let setup = machine.setup;
         tracing::warn!("machine {number} ({}): set-up failed: {error}", machine.id());
         self.tell_machine(number, MachineChange::SetupFailed, Some(error.to_owned()));
-        self.feed(Event::SetupFailed { lease: number, setup });
+        self.feed(Event::SetupFailed { lease: number, setup, lost });
     }
 
     fn on_lost(&mut self, number: LeaseId, reason: &str) {
@@ -82,9 +98,10 @@ impl Engine {
         match std::mem::replace(&mut machine.worker, Link::None) {
             // Nobody got to it at all.
             Link::Connecting(..) => {
-                self.on_setup_failed(number, &format!("it cannot be reached: {reason}"));
+                self.on_setup_failed(number, &format!("it cannot be reached: {reason}"), true);
             }
             Link::HandingBack(_) => {
+                machine.spoilt = true;
                 tracing::warn!(
                     "machine {number} ({}): lost while it was handed back: {reason}",
                     machine.id()
@@ -100,10 +117,19 @@ impl Engine {
         }
     }
 
+    fn on_away(&mut self, number: LeaseId, away: bool) {
+        if let Some(machine) = self.machines.get_mut(&number) {
+            machine.away = away;
+        }
+        let lease = number;
+        self.feed(if away { Event::Away { lease } } else { Event::Back { lease } });
+    }
+
     fn on_handed_back(&mut self, number: LeaseId, problems: &[String]) {
         let Some(machine) = self.machines.get_mut(&number) else { return };
         let id = machine.id().to_owned();
         let expected = matches!(machine.worker, Link::HandingBack(_));
+        machine.spoilt |= !problems.is_empty();
         if expected {
             machine.worker = Link::None;
         }
@@ -128,11 +154,10 @@ impl Engine {
             self.warn(format!("execution {execution}: the host could not go on: {why}"));
         }
         if report.ended == Ended::Aborted {
-            self.warn(format!(
-                "test {} asked for the end of the run",
-                self.job.tests[running.test as usize].name
-            ));
-            self.feed(Event::Stop { level: crate::core::event::Shutdown::Finish, signal: 0 });
+            let name = &self.job.tests[running.test as usize].name;
+            let cause = Cause::TestAborted { test: running.test, name: Arc::from(name.as_str()) };
+            self.warn(cause.to_string());
+            self.feed(Event::Stop { level: Shutdown::Finish, cause });
         }
     }
 
@@ -177,8 +202,10 @@ impl Engine {
             }
             Returned::Renew(Err(failure)) => {
                 self.warn(format!("{}: {failure}", self.called(number)));
-                self.feed(Event::RenewFailed { lease: number });
+                self.feed(Event::RenewFailed { lease: number, again: failure.is_retryable() });
             }
+            Returned::Alive(told) => self.on_probed(number, told),
+            Returned::Reboot(told) => self.on_reset(number, told),
             Returned::Confirm(true) => self.on_gone(number, Event::Absent { lease: number }),
             Returned::Confirm(false) => {
                 tracing::warn!(
@@ -190,47 +217,82 @@ impl Engine {
 
     fn on_reserved(&mut self, number: LeaseId, loan: Loan) {
         let Some(machine) = self.machines.get_mut(&number) else { return };
-        let lease = machine.lease.id.clone();
-        let entry = Entry::Held { machine: loan.id.clone() };
         let expires = loan.expires;
         machine.loan = Some(loan);
-        self.note_in_ledger(&lease, entry);
+        machine.answered = true;
         self.tell_machine(number, MachineChange::Reserved, None);
         let expires = expires.map(|at| self.ms_of(at));
         self.feed(Event::Reserved { lease: number, expires });
     }
 
     fn on_reserve_failed(&mut self, number: LeaseId, failure: &Failure) {
-        let Some(machine) = self.machines.get(&number) else { return };
-        let (lease, certain) = (machine.lease.id.clone(), failure.is_certain());
+        let Some(machine) = self.machines.get_mut(&number) else { return };
+        machine.answered = true;
+        let certain = failure.is_certain();
         match failure.refusal() {
             _ if failure.is_cancelled() => tracing::debug!("{failure}"),
             Refusal::Busy => tracing::info!("{failure}"),
             Refusal::Failed | Refusal::Final => tracing::warn!("{failure}"),
         }
         self.tell_machine(number, MachineChange::ReserveFailed, Some(failure.to_string()));
-        self.note_in_ledger(&lease, if certain { Entry::Released } else { Entry::Uncertain });
+        self.feed(Event::ReserveFailed { lease: number, refusal: failure.refusal(), certain });
         if certain {
             self.machines.remove(&number);
         }
-        self.feed(Event::ReserveFailed { lease: number, refusal: failure.refusal(), certain });
     }
 
-    /// Nothing of a lease exists any more.
+    /// Nothing of a lease exists any more, unless its reservation comes up with something after all.
     fn on_gone(&mut self, number: LeaseId, event: Event) {
-        if let Some(machine) = self.machines.get(&number) {
-            let lease = machine.lease.id.clone();
-            self.note_in_ledger(&lease, Entry::Released);
-            self.tell_machine(number, MachineChange::Released, None);
+        self.tell_machine(number, MachineChange::Released, None);
+        self.feed(event);
+        if self.machines.get(&number).is_some_and(|machine| machine.answered) {
             self.machines.remove(&number);
         }
-        self.feed(event);
+    }
+
+    /// What a provider says of a machine that nobody gets to.
+    fn on_probed(&mut self, number: LeaseId, told: Result<Option<bool>, Failure>) {
+        let alive = match told {
+            Ok(alive) => alive,
+            Err(failure) => {
+                tracing::warn!("{}: {failure}", self.called(number));
+                None
+            }
+        };
+        if let Some(alive) = alive {
+            let away = self.machines.get(&number).is_some_and(|machine| machine.away);
+            match alive {
+                true if away => {}
+                true => self.warn(format!(
+                    "{}: its provider still has it: the connection, or the system on it, failed",
+                    self.called(number)
+                )),
+                false => {
+                    self.warn(format!("{}: its provider does not have it any more", self.called(number)));
+                }
+            }
+        }
+        self.feed(Event::Probed { lease: number, alive });
+    }
+
+    fn on_reset(&mut self, number: LeaseId, told: Result<(), Failure>) {
+        let told = told.map_err(|failure| failure.to_string());
+        if let Err(why) = &told {
+            self.warn(format!("{}: {why}", self.called(number)));
+        }
+        if let Some(Link::Up(worker)) = self.machines.get(&number).map(|machine| &machine.worker) {
+            worker.send(Order::WasReset(told));
+        }
     }
 
     /// A point in Unix time (seconds) in the run's own time; 0 if it is past.
     fn ms_of(&self, unix_s: u64) -> Ms {
         (self.now() + unix_s.saturating_mul(1000)).saturating_sub(unix_ms())
     }
+}
+
+fn ms(time: Duration) -> Ms {
+    Ms::try_from(time.as_millis()).unwrap_or(Ms::MAX)
 }
 
 fn event_of(report: &RunReport, class: Class) -> Event {

@@ -34,6 +34,9 @@ pub(crate) enum Returned {
     /// Only failures matter: the answer that counts is that of `reserve`.
     Abort(Result<(), Failure>),
     Renew(Result<Option<u64>, Failure>),
+    /// Whether the provider still has the machine, if it can tell.
+    Alive(Result<Option<bool>, Failure>),
+    Reboot(Result<(), Failure>),
     /// Nothing of the lease exists any more; `false`: it cannot be known.
     Confirm(bool),
 }

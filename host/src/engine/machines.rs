@@ -5,6 +5,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use indexmap::IndexMap;
+
 use atex_plugin_api::{Facts, Lease, Machine as Loan, host_side::Cancel};
 
 use crate::{
@@ -32,6 +34,10 @@ pub(super) struct Machine {
     pub(super) setup: u32,
     pub(super) facts: Facts,
     pub(super) spoilt: bool,
+    /// `reserve` has come back: nothing can come of this lease any more but by itself.
+    pub(super) answered: bool,
+    /// It reboots.
+    pub(super) away: bool,
 }
 
 /// The way to a machine.
@@ -58,6 +64,8 @@ impl Machine {
             setup: 0,
             facts: Facts::new(),
             spoilt: false,
+            answered: false,
+            away: false,
         }
     }
 
@@ -75,6 +83,21 @@ pub(super) fn misfit(require: &BTreeMap<String, String>, facts: &Facts) -> Optio
             return Some(format!("{name} should be {wanted}, and the machine does not tell its {name}"));
         };
         (!matches(name, found, wanted)).then(|| format!("{name} should be {wanted}, and is {found}"))
+    })
+}
+
+/// Where a machine seems to be another one than its platform's context says, told as a sentence. Only a doubt: contexts are
+/// written by people, with words of their own. What the platform requires is compared by [`misfit`].
+pub(super) fn doubt(
+    context: &IndexMap<String, Vec<String>>,
+    require: &BTreeMap<String, String>,
+    facts: &Facts,
+) -> Option<String> {
+    context.iter().filter(|(name, _)| !require.contains_key(*name)).find_map(|(name, wanted)| {
+        let found = facts.get(name)?;
+        let fits = wanted.is_empty() || wanted.iter().any(|wanted| matches(name, found, wanted));
+        (!fits)
+            .then(|| format!("its {name} is {found}, and its platform's context says {}", wanted.join(", ")))
     })
 }
 
@@ -100,5 +123,21 @@ mod tests {
         assert_eq!(check("distro", "rhel-10").unwrap(), "distro should be rhel-10, and is rhel-9.6");
         assert_eq!(check("arch", "x86_64"), None);
         assert!(check("cpus", "4").unwrap().contains("does not tell its cpus"));
+    }
+
+    #[test]
+    fn a_context_that_does_not_fit_is_a_doubt() {
+        let facts = Facts::from([("distro".into(), "rhel-9.6".into()), ("arch".into(), "x86_64".into())]);
+        let require = BTreeMap::from([("arch".into(), "x86_64".into())]);
+        let check = |name: &str, wanted: &[&str]| {
+            let wanted = wanted.iter().map(|&value| value.to_owned()).collect();
+            doubt(&IndexMap::from([(name.to_owned(), wanted)]), &require, &facts)
+        };
+        assert_eq!(check("distro", &["rhel-9"]), None);
+        assert_eq!(check("distro", &["fedora-42", "rhel-9.6"]), None);
+        assert_eq!(check("arch", &["s390x"]), None, "what is required is not looked at twice");
+        assert_eq!(check("trigger", &["nightly"]), None, "no fact");
+        let text = check("distro", &["fedora-42", "rhel-8"]).unwrap();
+        assert_eq!(text, "its distro is rhel-9.6, and its platform's context says fedora-42, rhel-8");
     }
 }

@@ -9,6 +9,7 @@
 //! ledger was synced, an execution after its record stands in the journal.
 
 mod actions;
+pub(crate) mod books;
 mod calls;
 mod chronicle;
 mod events;
@@ -37,12 +38,16 @@ use crate::core::{
     Coordinator,
     config::Misfit,
     event::{Action, Event, ExecutionId, LeaseId, Ms, Shutdown, TestId},
-    verdict::Verdict,
+    verdict::{Cause, Verdict, signal_name},
 };
 use crate::store::{Class, What};
 
 use self::{calls::Calls, machines::Machines, policies::Policies};
 
+/// The signal from which on tests are not waited for, and reporters only for a moment.
+const HURRYING: u32 = 2;
+/// That moment: enough for one that works, and short for people.
+const HURRY: Duration = Duration::from_secs(5);
 /// The signal after which nothing is waited for.
 const LAST_SIGNAL: u32 = 3;
 /// Inputs that are handled before readers are woken and verdicts synced.
@@ -179,8 +184,10 @@ impl Engine {
         self.pending.push_back(event);
         let mut actions: Vec<Action> = Vec::new();
         while let Some(event) = self.pending.pop_front() {
+            self.enter(&event);
             let now = self.now();
             self.coordinator.step(now, event, &mut actions);
+            self.announce(&mut actions);
             for action in actions.drain(..) {
                 self.carry_out(action);
             }
@@ -202,11 +209,19 @@ impl Engine {
         self.signals += 1;
         let (level, what) = match self.signals {
             1 => (Shutdown::Finish, "cancelling tests and giving machines back; again to hurry"),
-            2 => (Shutdown::Release, "giving machines back without waiting for tests; again to leave"),
+            HURRYING => (Shutdown::Release, "giving machines back without waiting for tests; again to leave"),
             LAST_SIGNAL.. | 0 => (Shutdown::Leave, "leaving; `atex-host gc` finds what is still held"),
         };
-        self.warn(format!("{}: {what}", signals::name(signal)));
-        self.feed(Event::Stop { level, signal });
+        self.warn(format!("{}: {what}", signal_name(signal).unwrap_or("a signal")));
+        self.feed(Event::Stop { level, cause: Cause::Signal { signal } });
+        if self.is_hurrying() {
+            self.hurry_hand_backs();
+        }
+    }
+
+    /// A second signal came.
+    fn is_hurrying(&self) -> bool {
+        self.signals >= HURRYING
     }
 
     fn on_reporter_done(&mut self, reporter: &str, problem: Option<String>) {
@@ -241,18 +256,32 @@ impl Engine {
 
     fn wait_for_reporters(&mut self) {
         let ended = Instant::now();
-        while let Some(&(_, limit)) = self.reporters.iter().min_by_key(|(_, limit)| *limit) {
-            if self.signals >= LAST_SIGNAL {
-                // Asked for; `atex-host report` tells the rest.
-                return;
+        let mut hurried = None;
+        while let Some(limit) = self.reporters.iter().map(|(_, limit)| *limit).min() {
+            if self.is_hurrying() {
+                hurried.get_or_insert_with(|| Instant::now() + HURRY);
             }
-            match self.inbox.recv_timeout(limit.saturating_sub(ended.elapsed())) {
+            let until = hurried.map_or(ended + limit, |hurried| hurried.min(ended + limit));
+            if self.signals >= LAST_SIGNAL {
+                return self.give_up_reporters(Duration::MAX);
+            }
+            match self.inbox.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(Input::ReporterDone { reporter, problem }) => self.on_reporter_done(&reporter, problem),
-                Ok(Input::Signal(_)) => self.signals += 1,
+                Ok(Input::Signal(signal)) => self.on_late_signal(signal),
                 Ok(_late) => {}
+                Err(_) if hurried == Some(until) => self.give_up_reporters(Duration::MAX),
                 Err(_) => self.give_up_reporters(limit),
             }
         }
+    }
+
+    /// All tests have their verdicts, and nothing is held: only reporters are waited for.
+    fn on_late_signal(&mut self, signal: i32) {
+        self.signals += 1;
+        let names: Vec<_> = self.reporters.iter().map(|(name, _)| format!("`{name}`")).collect();
+        let what = if self.is_hurrying() { "they have a moment left" } else { "again to hurry" };
+        let signal = signal_name(signal).unwrap_or("a signal");
+        tracing::warn!("{signal}: waiting for reporters {}; {what}", names.join(", "));
     }
 
     /// Those whose time is up.

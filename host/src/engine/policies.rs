@@ -92,7 +92,7 @@ impl Desk {
                 Some(Event::Preferred { lease, ask, wishes: self.chain.prefer(&question) })
             }
             Action::Judge { execution, run, .. } => {
-                Some(Event::Judged { execution, judgement: self.chain.judge(&run) })
+                Some(Event::Judged { execution, ruling: self.chain.judge(&run) })
             }
             Action::Note { now, note, .. } => {
                 let commands = self.chain.note(now, &note);

@@ -30,13 +30,3 @@ pub(crate) fn start(inbox: Sender<Input>) -> io::Result<()> {
     })?;
     Ok(())
 }
-
-/// `SIGINT` and the like, for messages.
-pub(crate) fn name(signal: i32) -> &'static str {
-    match signal {
-        SIGINT => "SIGINT",
-        SIGTERM => "SIGTERM",
-        SIGHUP => "SIGHUP",
-        _ => "a signal",
-    }
-}

@@ -111,25 +111,71 @@ impl Directory {
         })
     }
 
-    /// Makes a file beside `files/` a result's file as well; `None` if the result has a file of that name.
-    pub(super) fn link(
+    /// Makes a new file of a result, for reading and writing; `None` if the result has a file of that name. Both names are
+    /// clean.
+    pub(super) fn create_file(
+        &self,
+        result: Option<&str>,
+        name: &str,
+    ) -> Result<Option<Opened<File>>, ArtifactsError> {
+        let flags = PLAIN_FILE | OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
+        self.place_new(result, name, |directory, leaf| {
+            openat(directory, leaf, flags, Mode::RUSR | Mode::WUSR).map(File::from)
+        })
+    }
+
+    /// Makes a file beside `files/` a result's file instead; `None` if the result has a file of that name.
+    pub(super) fn move_scratch(
         &self,
         scratch: &'static str,
         result: Option<&str>,
         name: &str,
     ) -> Result<Option<Opened<()>>, ArtifactsError> {
-        let placed = self.place_file(result, name, |directory, leaf| {
-            match linkat(&self.root, scratch, directory, leaf, AtFlags::empty()) {
-                Ok(()) => Ok(true),
-                // A directory is passed over, as in `append`.
-                Err(Errno::EXIST) if openat(directory, leaf, DIRECTORY, Mode::empty()).is_ok() => {
-                    Err(Errno::ISDIR)
+        self.place_new(result, name, |directory, leaf| {
+            match renameat_with(&self.root, scratch, directory, leaf, RenameFlags::NOREPLACE) {
+                // Some network file systems know no flags.
+                Err(Errno::INVAL | Errno::NOSYS) => {
+                    linkat(&self.root, scratch, directory, leaf, AtFlags::empty())?;
+                    unlinkat(&self.root, scratch, AtFlags::empty())
                 }
-                Err(Errno::EXIST) => Ok(false),
-                Err(error) => Err(error),
+                other => other,
             }
+        })
+    }
+
+    /// Makes a file below `files/` another result's file as well; `None` if the result has a file of that name.
+    pub(super) fn link(
+        &self,
+        path: &str,
+        result: Option<&str>,
+        name: &str,
+    ) -> Result<Option<Opened<()>>, ArtifactsError> {
+        let Some((from, leaf_from)) = self.find(path)? else {
+            return Err(self.error("link", path, Errno::NOENT));
+        };
+        self.place_new(result, name, |directory, leaf| {
+            linkat(&from, leaf_from, directory, leaf, AtFlags::empty())
+        })
+    }
+
+    /// [`place_file`](Self::place_file) for what must be new; `None` if there is a file of that name.
+    fn place_new<T>(
+        &self,
+        result: Option<&str>,
+        name: &str,
+        act: impl Fn(BorrowedFd<'_>, &str) -> Result<T, Errno>,
+    ) -> Result<Option<Opened<T>>, ArtifactsError> {
+        let placed = self.place_file(result, name, |directory, leaf| match act(directory, leaf) {
+            Ok(made) => Ok(Some(made)),
+            // A directory is passed over, as in `append`.
+            Err(Errno::EXIST) if openat(directory, leaf, DIRECTORY, Mode::empty()).is_ok() => {
+                Err(Errno::ISDIR)
+            }
+            Err(Errno::EXIST) => Ok(None),
+            Err(error) => Err(error),
         })?;
-        Ok(placed.file.then_some(Opened { file: (), result: placed.result, name: placed.name }))
+        let Opened { file, result, name } = placed;
+        Ok(file.map(|file| Opened { file, result, name }))
     }
 
     /// Whether a result has a file of this name.
@@ -428,14 +474,34 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         let directory = Directory::create(&base.path().join("=1")).unwrap();
         let mut log = directory.scratch("log").unwrap();
-        let linked = directory.link("log", Some("s"), "d/out").unwrap().unwrap();
-        assert_eq!((linked.result.as_deref(), linked.name.as_str()), (Some("s"), "d/out"));
-        assert!(directory.link("log", Some("s"), "d/out").unwrap().is_none(), "there is a file");
-        assert_eq!(directory.link("log", Some("s"), "d").unwrap().unwrap().name, "d (1)");
+        let moved = directory.move_scratch("log", Some("s"), "d/out").unwrap().unwrap();
+        assert_eq!((moved.result.as_deref(), moved.name.as_str()), (Some("s"), "d/out"));
+        let linked = |name| directory.link("s/d/out", Some("s"), name).unwrap().map(|linked| linked.name);
+        assert_eq!(linked("d/out"), None, "there is a file");
+        assert_eq!(linked("d").as_deref(), Some("d (1)"));
+        assert!(directory.link("s/none", None, "x").is_err());
         log.write_all(b"later").unwrap();
-        directory.remove_scratch("log").unwrap();
         let place = directory.publish().unwrap();
-        assert_eq!(fs::read_to_string(place.join("files/s/d/out")).unwrap(), "later");
+        for name in ["d/out", "d (1)"] {
+            assert_eq!(fs::read_to_string(place.join("files/s").join(name)).unwrap(), "later");
+        }
+        assert!(!place.join("log").exists());
+    }
+
+    #[test]
+    fn what_must_be_new_replaces_nothing() {
+        let base = tempfile::tempdir().unwrap();
+        let directory = Directory::create(&base.path().join("=1")).unwrap();
+        write(&directory, None, "dir/file", "old");
+        directory.scratch("log").unwrap().write_all(b"log").unwrap();
+        assert!(directory.create_file(None, "dir/file").unwrap().is_none());
+        assert!(directory.move_scratch("log", None, "dir/file").unwrap().is_none());
+        assert_eq!(directory.create_file(None, "dir").unwrap().unwrap().name, "dir (1)");
+        assert_eq!(directory.move_scratch("log", None, "dir").unwrap().map(|moved| moved.name), None);
+        assert_eq!(directory.move_scratch("log", None, "new").unwrap().unwrap().name, "new");
+        let place = directory.publish().unwrap();
+        assert_eq!(fs::read_to_string(place.join("files/dir/file")).unwrap(), "old");
+        assert_eq!(fs::read_to_string(place.join("files/new")).unwrap(), "log");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! A check has a mark that is set before the test, and a question that is asked afterwards; both are shell code. The answer
 //! is a result of its own, `check/HOW`, with what was found as its file. By its rule it may decide about the test as well.
-//! There are `dmesg`, `avc`, `coredump` and `journal`; `watchdog` is not there, and refused before the test starts.
+//! There are `dmesg`, `avc`, `coredump` and `journal`; others are refused when tests are discovered.
 
 use std::fmt::Write as _;
 
@@ -26,7 +26,8 @@ pub(crate) fn unsupported(checks: &[Check]) -> Option<String> {
 /// Sets all marks, in the directory `$state`.
 pub(crate) fn before(checks: &[Check]) -> String {
     let mut script = String::from("printf '%(%s)T' -1 >\"$state/since\"\n");
-    script.push_str("LC_ALL=C date '+%m/%d/%Y %H:%M:%S' >\"$state/since-date\"\n");
+    // As ausearch(8) reads dates in this locale: with two digits for the year, and nothing else.
+    script.push_str("LC_ALL=C date '+%m/%d/%y %H:%M:%S' >\"$state/since-date\"\n");
     if checks.iter().any(|check| check.how == "dmesg") {
         script.push_str("dmesg 2>/dev/null | tail -n 1 >\"$state/dmesg-mark\" || true\n");
     }
@@ -55,7 +56,7 @@ fn question(check: &Check) -> Option<String> {
              printf '%s\\n' \"$all\"\n{}",
             search(check)
         ),
-        "avc" => "[[ -e /sys/fs/selinux/enforce ]] || { echo 'SELinux is not enabled'; exit 3; }\n\
+        "avc" => "[[ -e ${CHECK_SELINUX:-/sys/fs/selinux}/enforce ]] || { echo 'SELinux is not enabled'; exit 3; }\n\
              command -v ausearch >/dev/null || { echo 'no ausearch(8) on this machine'; exit 2; }\n\
              read -r day time <\"$state/since-date\"\n\
              all=$(LC_ALL=C ausearch -i --input-logs -m AVC,USER_AVC,SELINUX_ERR -ts \"$day\" \"$time\" 2>&1)\n\
@@ -135,9 +136,11 @@ mod tests {
             command
                 .args(["-e", "-o", "pipefail", "-c", script])
                 .env("state", directory.path())
+                .env("CHECK_SELINUX", directory.path())
                 .env("PATH", all);
             command.output().unwrap()
         };
+        fs::write(directory.path().join("enforce"), "1").unwrap();
         say(first);
         assert!(run(&before(std::slice::from_ref(check))).status.success());
         say(then);
@@ -170,6 +173,17 @@ mod tests {
         let (exit, said) = ask(&check("coredump"), "coredumpctl", "", "echo 'Mon 1 2 SIGSEGV /bin/x'");
         assert_eq!((exit, said.trim()), (FAIL, "Mon 1 2 SIGSEGV /bin/x"));
         assert_eq!(ask(&check("coredump"), "coredumpctl", "", "echo broken; exit 1").0, 2);
+    }
+
+    #[test]
+    fn messages_of_selinux() {
+        let dated = "[[ $* == *' -ts '[0-9][0-9]/[0-9][0-9]/[0-9][0-9]' '[0-9]* ]] || exit 1";
+        let avc = check("avc");
+        let none = format!("{dated}; echo '<no matches>' >&2; exit 1");
+        assert_eq!(ask(&avc, "ausearch", "", &none).0, PASS);
+        let (exit, said) = ask(&avc, "ausearch", "", &format!("{dated}; echo 'avc:  denied'"));
+        assert_eq!((exit, said.trim()), (FAIL, "avc:  denied"));
+        assert_eq!(ask(&avc, "ausearch", "", "echo 'Error opening log' >&2; exit 1").0, 2);
     }
 
     #[test]

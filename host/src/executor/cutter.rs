@@ -9,11 +9,11 @@ const MAX_REST: usize = 4096;
 
 /// The end of one command's piece of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct End {
+pub struct End {
     /// Number of the command; 0 for the driver's own greeting.
-    pub(crate) id: u64,
-    pub(crate) status: i32,
-    pub(crate) flags: String,
+    pub id: u64,
+    pub status: i32,
+    pub flags: String,
 }
 
 impl End {
@@ -25,25 +25,25 @@ impl End {
         Some(Self { id, status, flags: words.next().unwrap_or("").to_owned() })
     }
 
-    pub(crate) fn has(&self, flag: &str) -> bool {
+    pub fn has(&self, flag: &str) -> bool {
         self.flags.split(' ').any(|word| word == flag)
     }
 }
 
 /// See the [module](self).
 #[derive(Debug)]
-pub(crate) struct Cutter {
+pub struct Cutter {
     mark: Vec<u8>,
     held: Vec<u8>,
 }
 
 impl Cutter {
-    pub(crate) fn new(nonce: &str) -> Self {
+    pub fn new(nonce: &str) -> Self {
         Self { mark: format!("\x1e{nonce} ").into_bytes(), held: vec![] }
     }
 
     /// Gives data to `sink`. Stops after an end line; says how much of `data` was used, and the end.
-    pub(crate) fn feed(&mut self, data: &[u8], sink: &mut dyn FnMut(&[u8])) -> (usize, Option<End>) {
+    pub fn feed(&mut self, data: &[u8], sink: &mut dyn FnMut(&[u8])) -> (usize, Option<End>) {
         let mut at = 0;
         while let Some(&byte) = data.get(at) {
             if self.held.is_empty() && byte != 0x1e {

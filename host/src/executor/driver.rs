@@ -13,8 +13,13 @@ use crate::transport::{self, CommandId, Exit, Got, Stream, Transport, quote};
 const SCRIPT: &str = include_str!("driver.sh");
 /// An exit status may come before the last data, and the end of a stream before the exit status.
 const LATE: Duration = Duration::from_secs(1);
+/// The number of the end line by which the keeper, told to detach, says that all of the log so far has been read.
+const LET_GO: u64 = u64::MAX;
 /// A command line that a shell can read at once; metadata and environment of a test are far below.
 const MAX_COMMAND: usize = 64 << 20;
+
+/// Room that is kept for what is to be sent: most tests fit.
+const KEPT_OUTBOX: usize = 4 << 10;
 
 /// What the machine's side of a session is told when it starts.
 #[derive(Debug, Clone)]
@@ -63,14 +68,20 @@ pub(crate) struct Driver {
     outbox: Vec<u8>,
     sent: usize,
     current: u64,
+    /// The keeper has answered to `detach`.
+    let_go: bool,
     /// Since when the driver has looked dead.
     gone: Option<Instant>,
 }
 
 impl Driver {
     /// Sends the script on its way; the greeting is the end of command 0.
-    pub(crate) fn start(transport: &mut dyn Transport, start: &Start<'_>) -> transport::Result<Self> {
-        let command = transport.spawn(&["bash", "-s"])?;
+    pub(crate) fn start(
+        transport: &mut dyn Transport,
+        start: &Start<'_>,
+        interrupt: transport::Interrupt<'_>,
+    ) -> transport::Result<Self> {
+        let command = transport.spawn(&["bash", "-s"], interrupt)?;
         let mut script = SCRIPT.to_owned();
         let seconds = start.silence.as_secs().max(1).to_string();
         script.push_str("keeper");
@@ -88,7 +99,16 @@ impl Driver {
             format!("IFS= LC_ALL=C read -r -N {} s; eval \"$s\"; exit 75\n", script.len()).into_bytes();
         outbox.extend_from_slice(script.as_bytes());
         let cutters = [Cutter::new(start.nonce), Cutter::new(start.nonce)];
-        Ok(Self { command, cutters, ends: [None, None], outbox, sent: 0, current: 0, gone: None })
+        Ok(Self {
+            command,
+            cutters,
+            ends: [None, None],
+            outbox,
+            sent: 0,
+            current: 0,
+            let_go: false,
+            gone: None,
+        })
     }
 
     /// Shell code that will end by saying `id`, the running command from now on.
@@ -114,6 +134,11 @@ impl Driver {
         self.sent < self.outbox.len()
     }
 
+    /// Told to detach, and all that the log had until then has been read.
+    pub(crate) fn has_let_go(&self) -> bool {
+        self.let_go
+    }
+
     /// Sends what can be sent.
     pub(crate) fn push(&mut self, transport: &mut dyn Transport) -> transport::Result<()> {
         while self.is_writing() {
@@ -123,7 +148,9 @@ impl Driver {
             }
             self.sent += n;
         }
+        // The script and large tests come once; a thousand machines would keep room for them.
         self.outbox.clear();
+        self.outbox.shrink_to(KEPT_OUTBOX);
         self.sent = 0;
         Ok(())
     }
@@ -171,8 +198,10 @@ impl Driver {
                 (false, _) => sink.log(bytes),
             });
             at += used;
-            if let Some(end) = end.filter(|end| end.id == self.current) {
-                self.ends[n] = Some(end);
+            match end {
+                Some(end) if end.id == self.current => self.ends[n] = Some(end),
+                Some(end) if end.id == LET_GO => self.let_go = true,
+                _ => {}
             }
         }
     }

@@ -38,7 +38,7 @@ pub(crate) fn test_code(
     let number = if site.dialect == Dialect::Tmt { data } else { 0 };
     let tree = place.tree(order.slot);
     let cwd = if test.cwd.is_empty() { tree } else { format!("{tree}/{}", test.cwd) };
-    let mut above = fixed(place, site, order, counts, data);
+    let mut above = fixed(place, site, order, counts, id, data);
     above.extend(test.environment.above.iter().cloned());
     code(
         &Command { id, flags, cwd: &cwd, metadata: &test.metadata, data: number, script: &test.script },
@@ -115,7 +115,7 @@ fn common(place: &Place, slot: u16) -> Variables {
     ]
 }
 
-fn fixed(place: &Place, site: &Site, order: &RunOrder, counts: Counts, data: u32) -> Variables {
+fn fixed(place: &Place, site: &Site, order: &RunOrder, counts: Counts, id: u64, data: u32) -> Variables {
     let test = &*order.test;
     let own = place.slot(order.slot);
     let mut all = common(place, order.slot);
@@ -123,11 +123,14 @@ fn fixed(place: &Place, site: &Site, order: &RunOrder, counts: Counts, data: u32
     add("ATEX_TEST_CONTROL", CONTROL_FD.into());
     add("ATEX_TEST_CONTROL_WORDS", control::WORDS.join(" "));
     add("TMT_TEST_NAME", test.name.clone());
-    add("TMT_TEST_METADATA", format!("{own}/run/metadata.yaml"));
+    add("TMT_TEST_METADATA", format!("{own}/run/metadata-{id}.yaml"));
     add("TMT_REBOOT_COUNT", counts.reboots.to_string());
     add("TMT_TEST_RESTART_COUNT", counts.restarts.to_string());
     if !site.may_reboot {
         add("ATEX_MAY_REBOOT", "0".into());
+    }
+    if site.may_reset {
+        add("ATEX_MAY_RESET", "1".into());
     }
     if site.slots > 1 {
         add("TMPDIR", format!("{own}/tmp"));

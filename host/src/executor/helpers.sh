@@ -46,19 +46,20 @@ rank() { case $1 in skip) echo 1 ;; info) echo 2 ;; pass) echo 3 ;; warn) echo 4
 
 # One result of a name of its own; the worst of all so far is the test's.
 report_result() {
-  local file='' name status quoted worst=none positional=()
+  local file=${OUTPUTFILE-} name status quoted worst=none positional=()
   while (( $# )); do
     case $1 in
-      -o|--output-file|--outputFile) file=${2-}; shift ;;
-      --output-file=*|--outputFile=*) file=${1#*=} ;;
-      -s|--server|-p|--disable-plugin|--disablePlugin|-t|--message) shift ;;
-      --no-plugins|--) ;;
+      -o|--output-file|--output[fF]ile) file=${2-}; shift ;;
+      --output-file=*|--output[fF]ile=*) file=${1#*=} ;;
+      -s|-p|-t|--server|--disable-plugin|--disablePlugin|--message|--port) shift ;;
+      --server=*|--disable-plugin=*|--disablePlugin=*|--message=*|--port=*|--no-plugins|--) ;;
       *) positional+=("$1") ;;
     esac
     (( $# )) && shift
   done
   (( ${#positional[@]} >= 2 )) || fail "usage: $self [-o FILE] NAME RESULT" 2
-  name=${positional[0]} status=${positional[1],,}
+  name=${positional[0]%:} status=${positional[1],,}
+  [[ $name == / ]] && name=$TMT_TEST_NAME
   [[ $self == rhts-* && -f ${positional[2]-} ]] && file=${positional[2]}
   [[ $file == /dev/null || ! -f $file ]] && file=''
   case $status in
@@ -96,25 +97,43 @@ submit_file() {
   result '"partial":true' "$file"
 }
 
+# Machines of beaker boot from the network unless they are told otherwise: what runs now is to be booted next.
+boot_the_same() {
+  local line entry='' PATH=$PATH:/usr/sbin:/sbin
+  [[ -f /root/EFI_BOOT_ENTRY.TXT ]] && type -P efibootmgr >/dev/null || return 0
+  while read -r line; do [[ $line == 'BootCurrent: '* ]] && entry=${line#*: }; done < <(efibootmgr)
+  [[ $entry ]] || read -r entry </root/EFI_BOOT_ENTRY.TXT
+  [[ ! $entry ]] || efibootmgr -n "$entry" >/dev/null
+}
+
 # The host is told first and lets go of the channel; then the machine may go away.
 reboot_machine() {
-  local command='' seconds=600 tries
+  local command='' seconds=600 word=disconnect hard='' tries
   while (( $# )); do
     case $1 in
       -c|--command) command=${2-}; shift ;;
       -t|--timeout) seconds=${2-}; shift ;;
       -s|--soft) command='systemctl soft-reboot' ;;
-      -e|--efi) ;;
-      *) fail "unknown option $1 (known: -c COMMAND, -t SECONDS, -s)" 2 ;;
+      --hard) hard=1 ;;
+      -e) printf '%s: -e does nothing, as in tmt since 1.58\n' "$self" >&2 ;;
+      *) fail "unknown option $1 (known: -c COMMAND, -t SECONDS, -s, --hard)" 2 ;;
     esac
     (( $# )) && shift
   done
   [[ $seconds =~ ^[0-9]+$ ]] || fail "not a number of seconds: $seconds" 2
-  if [[ ! $command ]]; then
-    [[ ${ATEX_MAY_REBOOT-1} == 1 ]] || fail 'this machine cannot reboot by itself; give a command with -c'
-    command='reboot || shutdown -r now || systemctl reboot'
+  if [[ $hard ]]; then
+    [[ ${ATEX_MAY_RESET-0} == 1 ]] || fail 'the provisioner of this machine cannot reset it'
+  elif [[ ! $command && ${ATEX_MAY_REBOOT-1} != 1 ]]; then
+    [[ ${ATEX_MAY_RESET-0} == 1 ]] || fail 'this machine cannot reboot by itself; give a command with -c'
+    hard=1
   fi
-  ( lock; echo disconnect >&"$fd" ) || fail 'the control channel is closed'
+  # The hard way it is the host that sees to it.
+  if [[ $hard ]]; then word=reset command=:; fi
+  if [[ ! $command ]]; then
+    command='reboot || shutdown -r now || systemctl reboot'
+    boot_the_same
+  fi
+  ( lock; echo "$word" >&"$fd" ) || fail 'the control channel is closed'
   for tries in {1..300}; do
     echo noop >&"$fd" 2>/dev/null || break
     read -r -t 0.1 <> <(:) || sleep 0.1

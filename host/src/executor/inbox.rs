@@ -99,6 +99,16 @@ impl Inbox {
         self.is_abandoned() || self.waiting.iter().any(|order| matches!(order, Order::HandBack))
     }
 
+    /// What came of the reset that was asked for, if it is known.
+    pub(crate) fn was_reset(&mut self) -> Option<Result<(), String>> {
+        self.fill();
+        let at = self.waiting.iter().position(|order| matches!(order, Order::WasReset(_)))?;
+        match self.waiting.remove(at) {
+            Some(Order::WasReset(told)) => Some(told),
+            _ => None,
+        }
+    }
+
     /// Whether an order waits to cancel this run.
     pub(crate) fn cancels(&mut self, execution: u64) -> bool {
         self.fill();

@@ -28,6 +28,8 @@ pub(crate) struct Intake {
     log_works: bool,
     data_works: bool,
     disconnect: bool,
+    /// It is the host that makes it go away.
+    reset: bool,
     exit_code: Option<i32>,
     reports: Vec<Report>,
 }
@@ -50,6 +52,7 @@ impl Intake {
             log_works: true,
             data_works: true,
             disconnect: false,
+            reset: false,
             exit_code: None,
             reports: vec![],
         })
@@ -58,7 +61,7 @@ impl Intake {
     /// A new process of the test, with a channel of its own.
     pub(crate) fn begin(&mut self) {
         self.parser = Parser::new(self.facts.iter().cloned());
-        self.disconnect = false;
+        (self.disconnect, self.reset) = (false, false);
         self.exit_code = None;
     }
 
@@ -83,6 +86,7 @@ impl Intake {
             Event::ExitCode(code) => self.exit_code = Some(code.into()),
             Event::Duration(change) => clock.change(change, Instant::now()),
             Event::Disconnect => self.disconnect = true,
+            Event::Reset => (self.disconnect, self.reset) = (true, true),
             Event::Machine { key, value } => {
                 if !self.facts.contains(&key) {
                     self.facts.push(key.clone());
@@ -138,6 +142,11 @@ impl Intake {
     /// The test has announced that the machine goes away.
     pub(crate) fn wants_disconnect(&self) -> bool {
         self.disconnect
+    }
+
+    /// The test wants its machine reset by the provisioner.
+    pub(crate) fn wants_reset(&self) -> bool {
+        self.reset
     }
 
     /// What the test, or a wrapper of it, told with the word `exitcode`.

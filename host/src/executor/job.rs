@@ -16,10 +16,13 @@ use super::environment::{self, Counts};
 use super::intake::Intake;
 use super::packages;
 use super::session::{Result, Session, Tail};
-use super::spec::{Ended, Packages, Report, RunOrder, RunReport, Site, unix_ms};
+use super::spec::{Ended, Framework, Packages, Report, RunOrder, RunReport, Site, TestSpec, unix_ms};
 
 /// For what is not a time-out there is no reason to wait long.
 const SHORT_GRACE: Duration = Duration::from_secs(1);
+
+/// The package that tests with `framework: beakerlib` need without saying so.
+const BEAKERLIB: &str = "beakerlib";
 
 /// Bytes of what a check found that are kept: the last ones.
 const MAX_FOUND: usize = 1 << 20;
@@ -82,6 +85,10 @@ pub(crate) struct Job {
     leaving: bool,
     started_ms: u64,
     told_start: bool,
+    /// What was last told of the time by which it ends.
+    told_deadline: Option<Instant>,
+    /// The machine is to be reset by its provisioner, for `restart-with-reboot`.
+    resets: bool,
     /// Set by the worker when the command has ended.
     pub(crate) over: Option<End>,
 }
@@ -92,7 +99,7 @@ impl Job {
         order: RunOrder,
         site: Arc<Site>,
         data: u32,
-        installed: &mut BTreeSet<String>,
+        installed: &BTreeSet<String>,
     ) -> std::result::Result<Self, Box<Report>> {
         let intake = match Intake::new(&order, &site) {
             Ok(intake) => intake,
@@ -104,7 +111,7 @@ impl Job {
         if let Some(what) = checks::unsupported(&order.test.checks) {
             return Err(Box::new(Self::never_started(&order, Ended::NotStarted(what))));
         }
-        let packages = still_wanted(&order.test.packages, installed);
+        let packages = still_wanted(&order.test, installed);
         let clock = Clock::start(order.test.duration, Instant::now());
         let stage = match (&packages, order.test.checks.is_empty()) {
             (Some(_), _) => Stage::Packages,
@@ -115,6 +122,7 @@ impl Job {
             order,
             site,
             intake,
+            told_deadline: clock.deadline(),
             clock,
             stage,
             packages,
@@ -129,6 +137,7 @@ impl Job {
             leaving: false,
             started_ms: unix_ms(),
             told_start: false,
+            resets: false,
             over: None,
         })
     }
@@ -283,7 +292,7 @@ impl Job {
 
     /// The machine is back.
     pub(crate) fn come_back(&mut self, session: &mut Session) -> Result<()> {
-        self.leaving = false;
+        (self.leaving, self.resets) = (false, false);
         self.over = None;
         self.stage = Stage::Test;
         self.counts.reboots += 1;
@@ -297,11 +306,21 @@ impl Job {
             self.told_start = true;
             report(Report::Started { execution: self.order.execution });
         }
+        let until = self.clock.deadline().filter(|_| self.stage == Stage::Test && !self.leaving);
+        if differ(self.told_deadline, until) {
+            self.told_deadline = until;
+            report(Report::Deadline { execution: self.order.execution, until });
+        }
         self.intake.tell(report);
     }
 
-    /// After the end of a command: the next one, or none.
-    pub(crate) fn next(&mut self, end: &End, session: &mut Session) -> Result<Next> {
+    /// After the end of a command: the next one, or none. What the machine has got is added to `installed`.
+    pub(crate) fn next(
+        &mut self,
+        end: &End,
+        session: &mut Session,
+        installed: &mut BTreeSet<String>,
+    ) -> Result<Next> {
         match self.stage {
             Stage::Packages => {
                 if end.status != 0 {
@@ -313,6 +332,8 @@ impl Job {
                     self.end_as(Ended::NotStarted(why));
                     return Ok(Next::Over);
                 }
+                let got = self.packages.take().unwrap_or_default();
+                installed.extend(got.required.into_iter().chain(got.recommended));
                 self.stage = self.first_stage();
             }
             Stage::Marks => self.stage = Stage::Test,
@@ -394,13 +415,22 @@ impl Job {
             self.counts.restarts += 1;
             return Next::Goes;
         }
-        if !self.site.may_reboot {
-            let why = "`restart-with-reboot`: this machine cannot be rebooted from inside";
-            self.end_as(Ended::Host(why.into()));
-            return Next::Over;
+        if self.site.may_reboot {
+            self.stage = Stage::Reboot;
+            return Next::Goes;
         }
-        self.stage = Stage::Reboot;
-        Next::Goes
+        if self.site.may_reset {
+            self.resets = true;
+            return Next::Leaves;
+        }
+        let why = "`restart-with-reboot`: this machine cannot be rebooted from inside, nor reset by its provisioner";
+        self.end_as(Ended::Host(why.into()));
+        Next::Over
+    }
+
+    /// The provisioner has to reset the machine.
+    pub(crate) fn wants_reset(&self) -> bool {
+        self.resets || self.leaving && self.intake.wants_reset()
     }
 
     /// The machine must have another boot id when it comes back.
@@ -445,10 +475,21 @@ impl Sink for Job {
     }
 }
 
-/// What is left to do of a test's packages; remembers it as done, for other tests of the machine.
-fn still_wanted(packages: &Packages, installed: &mut BTreeSet<String>) -> Option<Packages> {
-    let mut wanted = packages.clone();
-    wanted.required.retain(|name| installed.insert(name.clone()));
-    wanted.recommended.retain(|name| installed.insert(name.clone()));
+/// Whether two deadlines differ by more than what it takes to start a test.
+fn differ(told: Option<Instant>, now: Option<Instant>) -> bool {
+    match (told, now) {
+        (Some(one), Some(other)) => one.max(other) - one.min(other) > Duration::from_secs(1),
+        (one, other) => one.is_some() != other.is_some(),
+    }
+}
+
+/// What a test needs that the machine has not got for another one.
+fn still_wanted(test: &TestSpec, installed: &BTreeSet<String>) -> Option<Packages> {
+    let mut wanted = test.packages.clone();
+    if test.framework == Framework::Beakerlib && !wanted.required.iter().any(|name| name == BEAKERLIB) {
+        wanted.required.push(BEAKERLIB.into());
+    }
+    wanted.required.retain(|name| !installed.contains(name));
+    wanted.recommended.retain(|name| !installed.contains(name));
     (!wanted.is_empty()).then_some(wanted)
 }

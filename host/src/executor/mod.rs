@@ -11,7 +11,7 @@ pub mod artifacts;
 mod checks;
 pub mod clock;
 pub mod control;
-mod cutter;
+pub mod cutter;
 mod driver;
 mod environment;
 mod facts;
@@ -27,7 +27,7 @@ pub mod result;
 mod session;
 mod setup;
 pub mod spec;
-mod untar;
+pub mod untar;
 mod upload;
 mod worker;
 

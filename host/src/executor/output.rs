@@ -1,8 +1,11 @@
 //! A test's log: what it wrote to stdout and stderr, in order, of which only a limited amount is kept.
 //!
 //! The first half of the limit goes to a file as it comes, the rest through a second file used as a ring, so that a log of any
-//! length costs no memory and at most its limit on disk. The first file may be linked into results at any time: it is
+//! length costs no memory and at most its limit on disk. The first file may become a file of results at any time: it is
 //! complete when the log is [finished](Output::finish).
+//!
+//! File systems take their time for names, so there are as few as possible: no file until there is something to write or a
+//! result that wants one, and the first such result gets the file itself.
 
 use std::fs::File;
 use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
@@ -22,15 +25,24 @@ pub(super) struct Output {
     total: u64,
     head: Option<File>,
     tail: Option<File>,
-    /// Device and inode, once it was linked.
-    identity: Option<(u64, u64)>,
+    /// Set once it is a file of a result; until then it stands beside them.
+    placed: Option<Placed>,
+}
+
+/// Where the log is among the files of results.
+#[derive(Debug)]
+struct Placed {
+    /// One of its paths below `files/`.
+    path: String,
+    /// Device and inode.
+    identity: (u64, u64),
 }
 
 impl Output {
     /// A log that keeps at most `limit` bytes.
     pub(super) fn new(limit: u64) -> Self {
         let head_limit = limit.div_ceil(2);
-        Self { head_limit, tail_limit: limit - head_limit, total: 0, head: None, tail: None, identity: None }
+        Self { head_limit, tail_limit: limit - head_limit, total: 0, head: None, tail: None, placed: None }
     }
 
     pub(super) fn write(&mut self, directory: &Directory, bytes: &[u8]) -> Result<(), ArtifactsError> {
@@ -54,32 +66,46 @@ impl Output {
         result: Option<&str>,
         name: &str,
     ) -> Result<Option<Opened<()>>, ArtifactsError> {
-        let identity = self.head(directory)?.metadata().map(|meta| (meta.dev(), meta.ino()));
-        let linked = directory.link(LOG, result, name)?;
-        if linked.is_some() {
-            self.identity = Some(identity.map_err(|source| directory.io_error("look at", LOG, source))?);
+        if let Some(placed) = &self.placed {
+            return directory.link(&placed.path, result, name);
         }
-        Ok(linked)
+        let opened = if self.head.is_some() {
+            directory.move_scratch(LOG, result, name)?
+        } else {
+            directory.create_file(result, name)?.map(|Opened { file, result, name }| {
+                self.head = Some(file);
+                Opened { file: (), result, name }
+            })
+        };
+        if let (Some(opened), Some(head)) = (&opened, &self.head) {
+            let identity = identity(head).map_err(|source| directory.io_error("look at", LOG, source))?;
+            let path = opened
+                .result
+                .as_ref()
+                .map_or_else(|| opened.name.clone(), |result| format!("{result}/{}", opened.name));
+            self.placed = Some(Placed { path, identity });
+        }
+        Ok(opened)
     }
 
     /// Whether a file is the log itself.
     pub(super) fn is(&self, file: &File) -> io::Result<bool> {
-        match self.identity {
+        match &self.placed {
             None => Ok(false),
-            Some(identity) => file.metadata().map(|meta| (meta.dev(), meta.ino()) == identity),
+            Some(placed) => Ok(identity(file)? == placed.identity),
         }
     }
 
     /// Brings head and tail together and removes what no result has linked. The bytes that stay.
     pub(super) fn finish(mut self, directory: &Directory) -> Result<u64, ArtifactsError> {
         let mut kept = 0;
-        if self.identity.is_some() {
+        if self.placed.is_some() {
             kept = self.join().map_err(|source| directory.io_error("write", LOG, source))?;
         }
         if self.tail.is_some() {
             directory.remove_scratch(TAIL)?;
         }
-        if self.head.is_some() {
+        if self.head.is_some() && self.placed.is_none() {
             directory.remove_scratch(LOG)?;
         }
         Ok(kept)
@@ -140,6 +166,10 @@ impl Output {
     }
 }
 
+fn identity(file: &File) -> io::Result<(u64, u64)> {
+    file.metadata().map(|meta| (meta.dev(), meta.ino()))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -187,6 +217,35 @@ mod tests {
         let names: Vec<_> =
             std::fs::read_dir(place).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, ["files"]);
+    }
+
+    #[test]
+    fn a_log_has_as_many_names_as_results_want() {
+        for written_before in [false, true] {
+            let base = tempfile::tempdir().unwrap();
+            let directory = Directory::create(&base.path().join("=1")).unwrap();
+            let mut output = Output::new(100);
+            if written_before {
+                output.write(&directory, b"a").unwrap();
+            }
+            for (result, name) in [(None, "x"), (Some("sub"), "d/y"), (None, "z")] {
+                assert_eq!(output.link(&directory, result, name).unwrap().unwrap().name, name);
+                assert!(output.link(&directory, result, name).unwrap().is_none());
+                assert!(output.is(&directory.append(result, name).unwrap().file).unwrap());
+            }
+            output.write(&directory, b"b").unwrap();
+            let wanted = if written_before { "ab" } else { "b" };
+            assert_eq!(output.finish(&directory).unwrap(), wanted.len() as u64);
+            let place = directory.publish().unwrap();
+            for name in ["x", "sub/d/y", "z"] {
+                assert_eq!(
+                    std::fs::read_to_string(place.join("files").join(name)).unwrap(),
+                    wanted,
+                    "{name}"
+                );
+            }
+            assert_eq!(std::fs::read_dir(place).unwrap().count(), 1);
+        }
     }
 
     proptest! {

@@ -42,6 +42,10 @@ mod tests {
 
     /// Runs the script where only a pretended package manager is; gives what was called, and the exit status.
     fn run(manager: &[(&str, &str)], packages: &Packages) -> (String, i32) {
+        run_on(std::path::Path::new("/dev/null"), manager, packages)
+    }
+
+    fn run_on(system: &std::path::Path, manager: &[(&str, &str)], packages: &Packages) -> (String, i32) {
         let bin = tempfile::tempdir().unwrap();
         let calls = bin.path().join("calls");
         for (name, body) in manager {
@@ -53,7 +57,7 @@ mod tests {
         let output = Command::new("/bin/bash")
             .args(["-e", "-o", "pipefail", "-c", &script(packages)])
             .env("PATH", bin.path())
-            .env("PACKAGE_OS_RELEASE", "/dev/null")
+            .env("PACKAGE_OS_RELEASE", system)
             .env("PACKAGE_LOCKS", bin.path())
             .output()
             .unwrap();
@@ -134,6 +138,36 @@ mod tests {
     }
 
     #[test]
+    fn the_systems_own_manager_is_taken() {
+        let all = [
+            ("rpm", "exit 1"),
+            ("dpkg-query", "exit 1"),
+            ("apk", "[[ $1 == add ]]"),
+            ("dnf", ""),
+            ("zypper", ""),
+            ("apt-get", ""),
+        ];
+        let systems = [
+            ("ID=debian", "apt-get"),
+            ("ID=mint\nID_LIKE=\"ubuntu debian\"", "apt-get"),
+            ("ID=\"opensuse-leap\"\nID_LIKE=\"suse opensuse\"", "zypper"),
+            ("ID=alpine", "apk"),
+            ("ID=fedora", "dnf"),
+            ("", "dnf"),
+        ];
+        for (system, expected) in systems {
+            let release = tempfile::NamedTempFile::new().unwrap();
+            fs::write(release.path(), system).unwrap();
+            let (calls, status) = run_on(release.path(), &all, &wanted(&["a"]));
+            let install = calls.lines().find(|line| line.ends_with("-- a"));
+            assert!(
+                status == 0 && install.is_some_and(|line| line.starts_with(expected)),
+                "{system}: {calls}"
+            );
+        }
+    }
+
+    #[test]
     fn required_fails_and_recommended_does_not() {
         let failing = [("rpm", "exit 1"), ("dnf", "[[ $* != *nope* ]]")];
         assert_ne!(run(&failing, &wanted(&["nope"])).1, 0);
@@ -143,6 +177,26 @@ mod tests {
         assert_eq!(status, 0, "{calls}");
         assert!(calls.contains("-- other"), "one bad one does not keep the others out: {calls}");
         assert_ne!(run(&[], &wanted(&["a"])).1, 0, "no package manager at all");
+    }
+
+    #[test]
+    fn nothing_is_needed_to_find_beakerlib_there() {
+        let place = tempfile::tempdir().unwrap();
+        let put = format!("BEAKERLIB='{}'\n", place.path().display());
+        let status = |packages: &Packages| {
+            let mut bash = Command::new("/bin/bash");
+            bash.args(["-e", "-o", "pipefail", "-c", &format!("{put}{}", script(packages))]);
+            let output = bash.env("PATH", place.path()).env("PACKAGE_LOCKS", place.path()).output().unwrap();
+            (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+        };
+        let (exit, said) = status(&wanted(&["beakerlib"]));
+        assert!(
+            exit == 1 && said.contains("no package manager") && said.contains("beakerlib"),
+            "{exit} {said}"
+        );
+        fs::write(place.path().join("beakerlib.sh"), "").unwrap();
+        assert_eq!(status(&wanted(&["beakerlib"])), (0, String::new()));
+        assert_eq!(status(&wanted(&["beakerlib", "other"])).0, 1);
     }
 
     #[test]

@@ -18,8 +18,12 @@ use crate::transport::{self, CommandId, Exit, Got, Stream, Transport, Waker};
 /// Reading more at a time was not seen to be faster; each machine of a thousand has one of these.
 const BUFFER: usize = 16 << 10;
 /// How long a server may refuse a channel after the goodbye of another one (MaxSessions 1).
-const CHANNEL_RETRY: Duration = Duration::from_secs(2);
+const CHANNEL_RETRY: Duration = Duration::from_secs(10);
 const CHANNEL_PAUSE: Duration = Duration::from_millis(10);
+/// How long a machine that is about to go away may take to send the rest of its tests' logs.
+const LETTING_GO: Duration = Duration::from_secs(3);
+/// How long a machine may be silent while somebody waits for it to let go.
+const HURRY: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -43,8 +47,7 @@ impl Error {
 
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Asked while waiting: `true` ends the wait with [`transport::Error::Interrupted`].
-pub(crate) type Interrupt<'a> = &'a mut dyn FnMut() -> bool;
+pub(crate) use crate::transport::Interrupt;
 
 /// What stays on the machine between connections.
 #[derive(Debug, Clone)]
@@ -126,13 +129,13 @@ impl Session {
         limit: Option<Instant>,
         interrupt: Interrupt<'_>,
     ) -> Result<Self> {
-        let transport = transport::connect(spec, waker)?;
+        let transport = transport::connect(spec, waker, interrupt)?;
         let mut session = Self {
             transport,
             drivers: vec![],
             place,
             buffer: vec![0; BUFFER],
-            silence: spec.keepalive.max(Duration::from_secs(2)),
+            silence: spec.silence(),
             next_beat: Instant::now(),
             next_command: 1,
             waker: waker.clone(),
@@ -166,7 +169,7 @@ impl Session {
                 former: &self.place.keepers[index],
                 relay: self.place.relay,
             };
-            match Driver::start(&mut *self.transport, &start) {
+            match Driver::start(&mut *self.transport, &start, interrupt) {
                 Err(transport::Error::Command(_)) if Instant::now() < until => {
                     self.transport.wait(false, Instant::now() + CHANNEL_PAUSE)?;
                 }
@@ -291,7 +294,8 @@ impl Session {
     /// Beats if it is time, and sleeps until something happens or `until`.
     pub(crate) fn rest(&mut self, until: Option<Instant>) -> Result<()> {
         let now = Instant::now();
-        if now >= self.next_beat {
+        // A little early, if something else has woken us: then the two need no wake-up each.
+        if now + self.silence / 16 >= self.next_beat {
             self.beat(now);
         }
         let mut wake = self.next_beat;
@@ -315,6 +319,11 @@ impl Session {
             driver.say("\n");
         }
         self.next_beat = now + self.silence / 4;
+    }
+
+    /// Somebody is in a hurry: a machine that shows no sign of life soon is dead.
+    pub(crate) fn insist(&mut self) {
+        self.transport.insist(HURRY);
     }
 
     pub(crate) fn waker(&self) -> &Waker {
@@ -389,35 +398,41 @@ impl Session {
         self.stop_driver(0, "quit clean", interrupt)
     }
 
-    /// The streams go away on purpose: what runs may live on for `time`, and whatever it does is its own affair.
-    pub(crate) fn detach(mut self, time: Duration) -> Result<Place> {
-        let slots: Vec<u16> = (0..u16::try_from(self.drivers.len()).unwrap_or(u16::MAX))
-            .filter(|slot| self.driver(*slot).is_ok())
-            .collect();
-        for &slot in &slots {
-            self.driver(slot)?.say(&format!("detach {}\n", time.as_secs().max(1)));
+    /// The streams go away on purpose: what runs may live on for `time`, and whatever it does is its own affair. What it had
+    /// written before goes to the sink of its slot; the log and the control channel are two pipes, and `disconnect` may
+    /// overtake the log.
+    pub(crate) fn detach(mut self, time: Duration, sinks: &mut [(u16, &mut dyn Sink)]) -> Place {
+        let word = format!("detach {}\n", time.as_secs().max(1));
+        for driver in self.drivers.iter_mut().flatten() {
+            driver.say(&word);
         }
-        let until = Instant::now() + Duration::from_secs(1);
-        while Instant::now() < until {
-            let mut writing = false;
-            for &slot in &slots {
-                // The machine may be gone already.
-                if self.turn(slot, &mut Nowhere).is_err() {
-                    return Ok(self.place);
-                }
-                writing |= self.driver(slot)?.is_writing();
-            }
-            if !writing {
-                break;
-            }
-            if self.transport.wait(true, until).is_err() {
-                return Ok(self.place);
+        let until = Instant::now() + LETTING_GO;
+        for slot in 0..self.drivers.len() {
+            let slot = u16::try_from(slot).unwrap_or(u16::MAX);
+            let sink: &mut dyn Sink = match sinks.iter_mut().find(|(number, _)| *number == slot) {
+                Some((_, sink)) => &mut **sink,
+                None => &mut Nowhere,
+            };
+            // The machine may be gone already.
+            if self.driver(slot).is_ok() && self.read_to_the_last(slot, until, sink).is_err() {
+                return self.place;
             }
         }
         for driver in self.drivers.iter_mut().filter_map(Option::take) {
             driver.close(&mut *self.transport);
         }
-        Ok(self.place)
+        self.place
+    }
+
+    fn read_to_the_last(&mut self, slot: u16, until: Instant, sink: &mut dyn Sink) -> Result<()> {
+        while !self.driver(slot)?.has_let_go() && Instant::now() < until {
+            match self.turn(slot, sink)? {
+                Turn::Busy | Turn::Ended(_) => {}
+                Turn::Dead(_) => break,
+                Turn::Idle => self.rest(Some(until))?,
+            }
+        }
+        Ok(())
     }
 
     /// A command of its own beside the drivers, which takes a stream: `fill` writes it. Where the server allows one
@@ -430,11 +445,11 @@ impl Session {
     ) -> Result<()> {
         let mark = format!("ATEX_MARK={}.stream", self.place.mark);
         let words: Vec<&str> = ["env", &mark].into_iter().chain(words.iter().copied()).collect();
-        let (command, made_room) = match self.transport.spawn(&words) {
+        let (command, made_room) = match self.transport.spawn(&words, interrupt) {
             Ok(command) => (command, false),
             Err(transport::Error::Command(_)) => {
                 self.stop_driver(0, "quit", interrupt)?;
-                (self.spawn_soon(&words)?, true)
+                (self.spawn_soon(&words, interrupt)?, true)
             }
             Err(e) => return Err(e.into()),
         };
@@ -447,10 +462,10 @@ impl Session {
         result
     }
 
-    fn spawn_soon(&mut self, words: &[&str]) -> Result<CommandId> {
+    fn spawn_soon(&mut self, words: &[&str], interrupt: Interrupt<'_>) -> Result<CommandId> {
         let until = Instant::now() + CHANNEL_RETRY;
         loop {
-            match self.transport.spawn(words) {
+            match self.transport.spawn(words, interrupt) {
                 Err(transport::Error::Command(_)) if Instant::now() < until => {
                     self.transport.wait(false, Instant::now() + CHANNEL_PAUSE)?;
                 }

@@ -9,7 +9,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use crate::config::Dialect;
 pub use atex_plugin_api::model::Facts;
@@ -30,8 +30,15 @@ pub struct MachineSpec {
     pub known_hosts: Option<PathBuf>,
     /// How long the machine may take until a first connection works.
     pub boot_time: Duration,
-    /// Within this time of the last sign of life, both sides know that the other one is gone.
+    /// Within this time of the last sign of life, both sides know that the other one is gone. Less than 10 s counts as 10 s.
     pub keepalive: Duration,
+}
+
+impl MachineSpec {
+    /// Silence after which a side takes the other one for dead. A connection on a busy box may be silent for some seconds.
+    pub(crate) fn silence(&self) -> Duration {
+        self.keepalive.max(Duration::from_secs(10))
+    }
 }
 
 /// One platform: what is the same for all tests of a machine.
@@ -51,8 +58,10 @@ pub struct Site {
     pub slots: u16,
     pub limits: Limits,
     /// Whether a `tmt-reboot` without a command may reboot the machine from inside. `false` for containers and for the box
-    /// that the host itself runs on: the helper then fails with a message instead.
+    /// that the host itself runs on: it is then reset by its provisioner, or the helper fails with a message.
     pub may_reboot: bool,
+    /// Whether its provisioner can reset the machine: [`Report::Reset`] is answered by [`Order::WasReset`].
+    pub may_reset: bool,
 }
 
 /// A directory of this box that becomes a part of the tree on a machine.
@@ -216,7 +225,7 @@ pub struct Restart {
 /// One entry of tmt's `check`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
-    /// `dmesg`, `avc`, `coredump`, `journal`, `watchdog`.
+    /// `dmesg`, `avc`, `coredump`, `journal`.
     pub how: String,
     pub result: CheckRule,
     /// Patterns that make `dmesg` and `journal` fail, extended regular expressions; the built-in ones if empty.
@@ -245,6 +254,8 @@ pub enum Order {
     },
     /// When running tests are through: finish phases, clean up unless disposable, disconnect.
     HandBack,
+    /// The answer to [`Report::Reset`]: the reset was carried out, or why not.
+    WasReset(Result<(), String>),
     /// Let go at once, whatever is running. The machine's side cleans up by itself if it still can.
     Abandon,
 }
@@ -281,6 +292,19 @@ pub enum Report {
     Started {
         execution: u64,
     },
+    /// By when the worker will have ended the run if the test does not end by itself: a test may change its own limit.
+    /// `None`: its clock stands still, or it is not the test that runs but what comes before or after it. Told when it
+    /// is not what [`TestSpec::duration`] says.
+    Deadline {
+        execution: u64,
+        until: Option<Instant>,
+    },
+    /// A test has announced that the machine goes away: it is waited for.
+    Away,
+    /// It is back.
+    Back,
+    /// A test wants the machine reset by its provisioner. Answer: [`Order::WasReset`].
+    Reset,
     /// One complete line of the artifacts' `results`, as it was written.
     ResultLine {
         execution: u64,

@@ -10,7 +10,7 @@ const MAX_META: u64 = 64 << 10;
 
 /// What a tar stream has next.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Piece<'a> {
+pub enum Piece<'a> {
     /// A file begins; its name as it came.
     File(String),
     /// Bytes of the file that began last, never empty.
@@ -18,8 +18,8 @@ pub(super) enum Piece<'a> {
 }
 
 /// See the [module](self).
-#[derive(Debug)]
-pub(super) struct Untar {
+#[derive(Debug, Default)]
+pub struct Untar {
     state: State,
     /// A header or long name that is coming.
     buffer: Vec<u8>,
@@ -28,8 +28,9 @@ pub(super) struct Untar {
     long_size: Option<u64>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum State {
+    #[default]
     Header,
     /// An extra header: bytes of it, then padding.
     Meta {
@@ -55,13 +56,13 @@ enum Meta {
 }
 
 impl Untar {
-    pub(super) fn new() -> Self {
-        Self { state: State::Header, buffer: Vec::new(), long_name: None, long_size: None }
+    pub fn new() -> Self {
+        Self::default()
     }
 
     /// Takes what makes the next piece from the front of `input`; `None` when all of it is used up. An error says what is
     /// wrong; nothing follows it.
-    pub(super) fn next<'i>(&mut self, input: &mut &'i [u8]) -> Result<Option<Piece<'i>>, String> {
+    pub fn next<'i>(&mut self, input: &mut &'i [u8]) -> Result<Option<Piece<'i>>, String> {
         loop {
             match self.state {
                 State::Header => match self.header(input) {

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::driver::Turn;
+use super::driver::{Sink, Turn};
 use super::inbox::Inbox;
 use super::job::{Job, Next};
 use super::session::{Error, Place, Result, Session};
@@ -138,7 +138,7 @@ impl Machine {
                 return Ok(());
             }
             if let Some(session) = self.session.take() {
-                self.place = Some(session.detach(until.saturating_duration_since(Instant::now()))?);
+                self.place = Some(session.detach(until.saturating_duration_since(Instant::now()), &mut []));
             }
             let waker = self.inbox.waker.clone();
             nap(&waker, (Instant::now() + Duration::from_secs(1)).min(until))?;
@@ -153,6 +153,8 @@ impl Machine {
                 Order::Run(order) => self.queue.push(*order),
                 Order::Cancel { execution } => self.cancel(execution),
                 Order::HandBack => self.handing_back = true,
+                // Nobody waits for it any more.
+                Order::WasReset(_) => {}
                 Order::Abandon => return Err(transport::Error::Interrupted.into()),
             }
         }
@@ -188,6 +190,7 @@ impl Machine {
     fn restart_first_driver(&mut self) -> Result<()> {
         let inbox = &mut self.inbox;
         let session = self.session.as_mut().ok_or_else(no_session)?;
+        session.insist();
         session.driver(0)?.say("kill\n");
         session.renew(0, &mut || inbox.is_abandoned())
     }
@@ -200,6 +203,9 @@ impl Machine {
             .find(|job| job.execution() == execution)
         {
             job.end_as(Ended::Cancelled);
+            if let Some(session) = &mut self.session {
+                session.insist();
+            }
         } else if let Some(index) = self.queue.iter().position(|order| order.execution == execution) {
             let order = self.queue.remove(index);
             (self.report)(Job::never_started(&order, Ended::Cancelled));
@@ -240,7 +246,7 @@ impl Machine {
         let index = usize::from(order.slot);
         let session = self.session.as_mut().ok_or_else(no_session)?;
         self.slots[index].runs += 1;
-        match Job::new(order, site, self.slots[index].runs, &mut self.installed) {
+        match Job::new(order, site, self.slots[index].runs, &self.installed) {
             Ok(mut job) => {
                 job.begin(session)?;
                 self.slots[index].job = Some(job);
@@ -302,7 +308,7 @@ impl Machine {
                 session.renew(u16::try_from(index).unwrap_or(u16::MAX), &mut || inbox.is_abandoned())?;
             }
             let Some(mut job) = self.slots[index].job.take() else { continue };
-            match job.next(&end, session)? {
+            match job.next(&end, session, &mut self.installed)? {
                 Next::Goes => self.slots[index].job = Some(job),
                 Next::Leaves => {
                     job.leave();
@@ -330,25 +336,58 @@ impl Machine {
             }
         }
         let (execution, until) = last.ok_or_else(no_session)?;
-        let jobs = self.slots.iter().filter_map(|slot| slot.job.as_ref());
-        let former = jobs.into_iter().any(Job::wants_reboot).then(|| session.place.boot.clone());
-        self.place = Some(session.detach(until.saturating_duration_since(now))?);
-        match self.connect_after(former.as_deref(), until, execution) {
-            Ok(()) => self.returned(),
-            Err(e) => {
-                let cause = match &e {
-                    _ if Instant::now() >= until => Ended::TimedOut,
-                    Error::Transport(transport::Error::Interrupted) => Ended::Cancelled,
-                    e => Ended::Lost(format!("the machine did not come back: {e}")),
-                };
-                for slot in &mut self.slots {
-                    if let Some(mut job) = slot.job.take() {
-                        job.end_as(cause.clone());
-                        job.finish(&self.report);
-                    }
-                }
-                Err(Error::Failed(format!("the machine did not come back: {e}")))
+        let jobs = || self.slots.iter().filter_map(|slot| slot.job.as_ref());
+        let former = jobs().any(Job::wants_reboot).then(|| session.place.boot.clone());
+        let resets = jobs().any(Job::wants_reset);
+        let rest = if resets { Duration::ZERO } else { until.saturating_duration_since(now) };
+        let mut sinks: Vec<(u16, &mut dyn Sink)> = Vec::with_capacity(self.slots.len());
+        for (slot, number) in self.slots.iter_mut().zip(0..) {
+            sinks.extend(slot.job.as_mut().map(|job| (number, job as &mut dyn Sink)));
+        }
+        self.place = Some(session.detach(rest, &mut sinks));
+        (self.report)(Report::Away);
+        let reset = if resets { self.reset(until, execution) } else { Ok(()) };
+        match reset.and_then(|()| self.connect_after(former.as_deref(), until, execution)) {
+            Ok(()) => {
+                (self.report)(Report::Back);
+                self.returned()
             }
+            Err(e) => Err(self.did_not_return(&e, until)),
+        }
+    }
+
+    /// The machine that was waited for until then will not be back: the end of its tests.
+    fn did_not_return(&mut self, error: &Error, until: Instant) -> Error {
+        let why = format!("the machine did not come back: {error}");
+        let cause = match error {
+            _ if Instant::now() >= until => Ended::TimedOut,
+            Error::Transport(transport::Error::Interrupted) => Ended::Cancelled,
+            _ => Ended::Lost(why.clone()),
+        };
+        for slot in &mut self.slots {
+            if let Some(mut job) = slot.job.take() {
+                job.end_as(cause.clone());
+                job.finish(&self.report);
+            }
+        }
+        Error::Failed(why)
+    }
+
+    /// Has the machine reset by its provisioner, and waits until that is done.
+    fn reset(&mut self, until: Instant, execution: u64) -> Result<()> {
+        (self.report)(Report::Reset);
+        let waker = self.inbox.waker.clone();
+        loop {
+            if let Some(told) = self.inbox.was_reset() {
+                return told.map_err(|why| Error::Failed(format!("it could not be reset: {why}")));
+            }
+            if self.inbox.is_abandoned() || self.inbox.cancels(execution) {
+                return Err(transport::Error::Interrupted.into());
+            }
+            if Instant::now() >= until {
+                return Err(Error::TimedOut("it was not reset in time".into()));
+            }
+            nap(&waker, until)?;
         }
     }
 

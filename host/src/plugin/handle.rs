@@ -8,7 +8,7 @@ use std::time::Duration;
 use atex_plugin_api::describe::Provided;
 use atex_plugin_api::host_side::{ProvisionerHandle, ReportEvent, ReporterHandle};
 use atex_plugin_api::reporter::ReporterWants;
-use atex_plugin_api::{Capabilities, Held, Lease, Machine};
+use atex_plugin_api::{Capabilities, Held, Host, Lease, Machine};
 
 use super::error::CallError;
 use super::instance::{Call, Instance};
@@ -47,6 +47,16 @@ impl Provisioner {
     /// How long a cut-off reservation may still turn into a machine.
     pub fn settle(&self) -> Duration {
         self.settle
+    }
+
+    /// The plugin itself, for the conformance checks.
+    pub(crate) fn handle(&self) -> &ProvisionerHandle {
+        &self.handle
+    }
+
+    /// What a call of the plugin itself gets.
+    pub(crate) fn host_for(&self, call: &Call) -> Host {
+        call.host(&self.instance)
     }
 
     /// Gets a machine.

@@ -11,13 +11,23 @@ use atex_plugin_api::host_side::{Cancel, Services, host};
 use atex_plugin_api::{Host, Level};
 
 use super::error::{CallError, PluginError};
+use crate::config::Secrets;
 
 /// One use of a plugin: the same plugin can be used several times, under different names.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// What it says goes through here, and here secrets are taken out of it: errors, log and progress end up in files.
+#[derive(Clone)]
 pub struct Instance {
     kind: Kind,
     name: String,
     state_dir: PathBuf,
+    secrets: Secrets,
+}
+
+impl fmt::Debug for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Instance").field("kind", &self.kind).field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 impl Instance {
@@ -37,7 +47,14 @@ impl Instance {
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
         builder.recursive(true).create(&directory).map_err(|cause| error(cause.to_string()))?;
         let state_dir = directory.canonicalize().map_err(|cause| error(cause.to_string()))?;
-        Ok(Self { kind, name: name.to_owned(), state_dir })
+        Ok(Self { kind, name: name.to_owned(), state_dir, secrets: Secrets::default() })
+    }
+
+    /// The same, with secrets that are kept out of whatever it says.
+    #[must_use]
+    pub fn masking(mut self, secrets: Secrets) -> Self {
+        self.secrets = secrets;
+        self
     }
 
     /// Provisioner, policy or reporter.
@@ -56,7 +73,20 @@ impl Instance {
     }
 
     pub(super) fn error(&self, what: impl Into<String>, error: atex_plugin_api::Error) -> CallError {
-        CallError { kind: self.kind, name: self.name.clone(), what: what.into(), error }
+        CallError { kind: self.kind, name: self.name.clone(), what: what.into(), error: self.masked(error) }
+    }
+
+    /// What it said of a failure.
+    pub(super) fn masked(&self, error: atex_plugin_api::Error) -> atex_plugin_api::Error {
+        error.map_texts(|text| self.secrets.mask(text).into_owned())
+    }
+}
+
+impl Instance {
+    /// What plugins say may come from a provider or a machine: nothing in it steers a terminal, or tells a secret.
+    fn printable(&self, text: &str) -> String {
+        let plain = |c: char| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c };
+        self.secrets.mask(text).chars().map(plain).collect()
     }
 }
 
@@ -79,12 +109,13 @@ type Listener = Arc<dyn Fn(&str) + Send + Sync>;
 pub struct Call {
     cancel: Cancel,
     progress: Option<Listener>,
+    spoilt: bool,
 }
 
 impl Call {
     /// A call that `cancel` ends.
     pub fn new(cancel: Cancel) -> Self {
-        Self { cancel, progress: None }
+        Self { cancel, progress: None, spoilt: false }
     }
 
     /// A call that is to end within `limit`.
@@ -96,6 +127,13 @@ impl Call {
     #[must_use]
     pub fn on_progress(mut self, listener: impl Fn(&str) + Send + Sync + 'static) -> Self {
         self.progress = Some(Arc::new(listener));
+        self
+    }
+
+    /// A `release` of a machine that is, or is not, known to be in no state for another test.
+    #[must_use]
+    pub fn spoilt(mut self, spoilt: bool) -> Self {
+        self.spoilt = spoilt;
         self
     }
 
@@ -123,7 +161,8 @@ struct Callbacks {
 impl Services for Callbacks {
     fn log(&self, level: Level, message: &str, fields: &str) {
         let (kind, name, message) =
-            (self.instance.kind.word(), self.instance.name.as_str(), printable(message));
+            (self.instance.kind.word(), self.instance.name.as_str(), self.instance.printable(message));
+        let fields = &*self.instance.secrets.mask(fields);
         match level {
             Level::Error => tracing::error!(target: "plugin", kind, name, fields, "{message}"),
             Level::Warn => tracing::warn!(target: "plugin", kind, name, fields, "{message}"),
@@ -134,7 +173,7 @@ impl Services for Callbacks {
     }
     fn progress(&self, text: &str) {
         if let Some(listener) = &self.call.progress {
-            listener(&printable(text));
+            listener(&self.instance.printable(text));
         }
     }
     fn cancelled(&self) -> bool {
@@ -151,13 +190,9 @@ impl Services for Callbacks {
         concat!("atex-host ", env!("CARGO_PKG_VERSION")).clone_into(&mut info.program);
         info.name.clone_from(&self.instance.name);
         info.state_dir.clone_from(&self.instance.state_dir);
+        info.spoilt = self.call.spoilt;
         info
     }
-}
-
-/// What plugins say may come from a provider or a machine: nothing in it steers a terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -182,7 +217,8 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let instance = Instance::new(Kind::Reporter, "a/b", state.path()).unwrap();
         assert_eq!(instance.state_dir().metadata().unwrap().permissions().mode() & 0o777, 0o700);
-        assert_eq!(Instance::new(Kind::Reporter, "a/b", state.path()).unwrap(), instance);
+        let again = Instance::new(Kind::Reporter, "a/b", state.path()).unwrap();
+        assert_eq!(again.state_dir(), instance.state_dir());
         let host = Call::default().host(&Arc::new(instance.clone()));
         assert_eq!(host.state_dir().unwrap(), instance.state_dir());
         assert_eq!(host.facts().name, "a/b");
@@ -191,11 +227,17 @@ mod tests {
     #[test]
     fn progress_reaches_its_listener_without_escapes() {
         let state = tempfile::tempdir().unwrap();
-        let instance = Arc::new(Instance::new(Kind::Provisioner, "p", state.path()).unwrap());
+        let secrets = Secrets::default();
+        secrets.insert("hunter2");
+        let instance = Instance::new(Kind::Provisioner, "p", state.path()).unwrap().masking(secrets);
+        let error = atex_plugin_api::Error::config("with hunter2").context("no").with_detail("hunter2");
+        let error = instance.error("do it", error);
+        assert!(error.to_string().contains("no: with ***") && error.error.detail() == "***", "{error}");
+        let instance = Arc::new(instance);
         let (tell, told) = std::sync::mpsc::channel();
         let call = Call::default().on_progress(move |text| tell.send(text.to_owned()).unwrap());
-        call.host(&instance).progress("half\x1b[2J way");
-        assert_eq!(told.recv().unwrap(), "half\u{fffd}[2J way");
+        call.host(&instance).progress("half\x1b[2J hunter2");
+        assert_eq!(told.recv().unwrap(), "half\u{fffd}[2J ***");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::handle::{Provisioner, Reporter};
 use super::instance::{Call, Instance};
 use super::library::{Library, Warning};
 use super::search::Search;
+use crate::config::Secrets;
 
 /// All plugins that can be used, by kind and name. Libraries of directories are opened at the first use of a name.
 #[derive(Debug)]
@@ -22,6 +23,7 @@ pub struct Registry {
     /// Libraries of directories that were opened, by the path they were found at.
     found: Mutex<BTreeMap<PathBuf, Arc<Library>>>,
     state_dir: PathBuf,
+    secrets: Secrets,
 }
 
 /// A plugin that can be used, any number of times.
@@ -52,7 +54,24 @@ impl Registry {
                 named.push(Arc::new(library));
             }
         }
-        Ok(Self { search, named, found: Mutex::default(), state_dir: state_dir.to_owned() })
+        Ok(Self {
+            search,
+            named,
+            found: Mutex::default(),
+            state_dir: state_dir.to_owned(),
+            secrets: Secrets::default(),
+        })
+    }
+
+    /// The same, with secrets that are kept out of whatever plugins say.
+    #[must_use]
+    pub fn masking(mut self, secrets: Secrets) -> Self {
+        self.secrets = secrets;
+        self
+    }
+
+    fn instance(&self, kind: Kind, name: &str) -> Result<Arc<Instance>, PluginError> {
+        Ok(Arc::new(Instance::new(kind, name, &self.state_dir)?.masking(self.secrets.clone())))
     }
 
     /// The plugin of that name.
@@ -75,7 +94,7 @@ impl Registry {
         config: &Value,
     ) -> Result<Provisioner, PluginError> {
         let offer = self.find(Kind::Provisioner, name)?;
-        let instance = Arc::new(Instance::new(Kind::Provisioner, instance, &self.state_dir)?);
+        let instance = self.instance(Kind::Provisioner, instance)?;
         let host = Call::default().host(&instance);
         let made = offer.library.root().provisioner(name, &config.to_string(), &host);
         let handle = made.map_err(|error| cannot_make(&instance, error))?;
@@ -85,7 +104,7 @@ impl Registry {
     /// The policy `name`, used as `instance` with `config`, a JSON object.
     pub fn policy(&self, name: &str, instance: &str, config: &Value) -> Result<PolicyHandle, PluginError> {
         let offer = self.find(Kind::Policy, name)?;
-        let instance = Arc::new(Instance::new(Kind::Policy, instance, &self.state_dir)?);
+        let instance = self.instance(Kind::Policy, instance)?;
         let host = Call::default().host(&instance);
         let made = offer.library.root().policy(name, &config.to_string(), &host);
         made.map_err(|error| cannot_make(&instance, error))
@@ -94,7 +113,7 @@ impl Registry {
     /// The reporter `name`, used as `instance` with `config`, a JSON object.
     pub fn reporter(&self, name: &str, instance: &str, config: &Value) -> Result<Reporter, PluginError> {
         let offer = self.find(Kind::Reporter, name)?;
-        let instance = Arc::new(Instance::new(Kind::Reporter, instance, &self.state_dir)?);
+        let instance = self.instance(Kind::Reporter, instance)?;
         let host = Call::default().host(&instance);
         let made = offer.library.root().reporter(name, &config.to_string(), &host);
         let handle = made.map_err(|error| cannot_make(&instance, error))?;
@@ -178,6 +197,7 @@ fn offer(library: &Arc<Library>, kind: Kind, name: &str) -> Option<Offer> {
 }
 
 fn cannot_make(instance: &Instance, error: atex_plugin_api::Error) -> PluginError {
+    let error = instance.masked(error);
     PluginError::Make { kind: instance.kind(), name: instance.name().to_owned(), error }
 }
 

@@ -1,7 +1,7 @@
 //! `journal.jsonl`: one record per line, appended, never changed.
 //!
-//! A line is written by one `write` before its record counts, so it survives the death of the process; [`Journal::sync`] makes
-//! it survive that of the machine. A line without its end (a torn tail) was never told to anybody and does not count.
+//! A line is written by one `write` before its record counts, so it survives the death of the process; a
+//! [syncer](super::Syncer) makes it survive that of the machine. A line without its end (a torn tail) was never told to anybody and does not count.
 
 use std::{
     fs::{File, OpenOptions},
@@ -21,7 +21,6 @@ pub struct Journal {
     file: File,
     /// Bytes of complete lines.
     length: u64,
-    unsynced: bool,
 }
 
 impl Journal {
@@ -30,7 +29,7 @@ impl Journal {
         let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
         let length = complete_bytes(&mut file)?;
         file.set_len(length)?;
-        Ok(Self { file, length, unsynced: true })
+        Ok(Self { file, length })
     }
 
     /// Appends a record. When this returns well, the record survives the death of this process. After an error the file is as
@@ -44,17 +43,12 @@ impl Journal {
             return Err(error);
         }
         self.length += line.len() as u64;
-        self.unsynced = true;
         Ok(())
     }
 
-    /// Makes everything appended so far survive a power cut.
-    pub fn sync(&mut self) -> io::Result<()> {
-        if self.unsynced {
-            self.file.sync_data()?;
-            self.unsynced = false;
-        }
-        Ok(())
+    /// The file, for who syncs it.
+    pub fn file(&self) -> io::Result<File> {
+        self.file.try_clone()
     }
 
     /// Bytes written so far: up to where a reader may read.
@@ -100,6 +94,9 @@ impl JournalReader {
     pub fn next_record(&mut self) -> io::Result<Option<Record>> {
         let mut line = Vec::new();
         self.file.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut line)?;
+        if line.is_empty() {
+            return Ok(None);
+        }
         if line.last() != Some(&b'\n') {
             self.file.seek(SeekFrom::Start(self.offset))?;
             if line.len() as u64 == MAX_LINE_BYTES {
@@ -143,7 +140,6 @@ mod tests {
         for record in &all {
             journal.append(record).unwrap();
         }
-        journal.sync().unwrap();
         let bytes = std::fs::read(&path).unwrap();
         assert_eq!(journal.length(), bytes.len() as u64);
         for cut in 0..=bytes.len() {

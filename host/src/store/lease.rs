@@ -8,6 +8,7 @@
 
 use std::path::PathBuf;
 
+use atex_plugin_api::Held;
 use serde::{Deserialize, Serialize};
 
 use crate::config::StoredPlace;
@@ -104,16 +105,49 @@ impl Standing {
     pub fn is_open(&self) -> bool {
         self.state != State::Released
     }
+
+    /// What is to be done about an open lease of a dead run. `listed`: what its provisioner lists, if it can; `now`: Unix time
+    /// in milliseconds.
+    ///
+    /// What is missing in a list is gone if it was there before; a reservation that was cut off may still come up with a
+    /// machine until its provisioner's settle time is over.
+    pub fn todo(&self, listed: Option<&[Held]>, now: u64) -> Todo {
+        let Some(listed) = listed else {
+            return self.machine.clone().map_or(Todo::Unknown, |machine| Todo::Release(vec![machine]));
+        };
+        let Claim { owner, run, lease, .. } = &self.claim;
+        let mark = format!("{owner}/{run}/{lease}");
+        let ours: Vec<String> =
+            listed.iter().filter(|held| held.mark == mark).map(|held| held.id.clone()).collect();
+        if !ours.is_empty() {
+            return Todo::Release(ours);
+        }
+        let was_there = self.machine.is_some() && matches!(self.state, State::Held | State::Releasing);
+        let settled = self.claim.at.saturating_add(self.claim.settle_s.saturating_mul(1000));
+        let left = settled.saturating_sub(now).div_ceil(1000);
+        if was_there || left == 0 { Todo::Close } else { Todo::Wait { seconds: left } }
+    }
+}
+
+/// See [`Standing::todo`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Todo {
+    /// Release these machines, by the provisioner's names for them; when that has worked nothing is left.
+    Release(Vec<String>),
+    /// Nothing of it exists: write that down.
+    Close,
+    /// A machine may still come up; look again after that time.
+    Wait { seconds: u64 },
+    /// Its provisioner cannot list, and never told of a machine.
+    Unknown,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_entry_in_every_state() {
-        use State::{Held, Intent, Released, Releasing, Uncertain};
-        let claim = || Claim {
+    fn claim() -> Claim {
+        Claim {
             owner: "me@here".into(),
             run: "r1".into(),
             lease: "a1".into(),
@@ -124,8 +158,40 @@ mod tests {
             place: None,
             settle_s: 600,
             directory: "/runs/1".into(),
-            at: 1,
-        };
+            at: 1_000,
+        }
+    }
+
+    #[test]
+    fn a_dead_runs_lease_is_closed_only_when_nothing_can_come_of_it() {
+        let close = Todo::Close;
+        let release = |id: &str| Todo::Release(vec![id.to_owned()]);
+        let wait = |seconds| Todo::Wait { seconds };
+        let mine = [Held::new("x", "me@here/r1/a2"), Held::new("found", "me@here/r1/a1")];
+        let others = [Held::new("x", "me@here/r1/a2"), Held::new("y", "you@here/r1/a1")];
+        let table = [
+            (State::Intent, None, Some(&mine[..]), 0, release("found")),
+            (State::Intent, None, Some(&others[..]), 0, wait(601)),
+            (State::Intent, None, Some(&others[..]), 600_999, wait(1)),
+            (State::Intent, None, Some(&others[..]), 601_000, close.clone()),
+            (State::Intent, None, None, u64::MAX, Todo::Unknown),
+            (State::Held, Some("m"), Some(&others[..]), 0, close.clone()),
+            (State::Releasing, Some("m"), Some(&others[..]), 0, close),
+            // It was aborted before it answered.
+            (State::Releasing, None, Some(&others[..]), 0, wait(601)),
+            (State::Uncertain, Some("m"), Some(&others[..]), 0, wait(601)),
+            (State::Uncertain, Some("m"), Some(&mine[..]), 0, release("found")),
+            (State::Held, Some("m"), None, 0, release("m")),
+        ];
+        for (state, machine, listed, now, expected) in table {
+            let standing = Standing { claim: claim(), machine: machine.map(str::to_owned), state };
+            assert_eq!(standing.todo(listed, now), expected, "{state:?} {machine:?} {listed:?} {now}");
+        }
+    }
+
+    #[test]
+    fn every_entry_in_every_state() {
+        use State::{Held, Intent, Released, Releasing, Uncertain};
         let entries = [
             Entry::Intent { claim: Box::new(claim()) },
             Entry::Held { machine: "m".into() },

@@ -13,10 +13,11 @@ mod progress;
 mod record;
 mod run_dir;
 mod state;
+mod syncer;
 
 pub use history::{Expectation, Expectations, History, HistoryError, Past, Sample, TestHistory};
 pub use journal::{Journal, JournalReader};
-pub use lease::{Claim, Entry, PluginFile, Standing, State};
+pub use lease::{Claim, Entry, PluginFile, Standing, State, Todo};
 pub use ledger::{Damage, Ledger, LedgerError};
 pub use progress::Progress;
 pub use record::{
@@ -27,3 +28,4 @@ pub use record::{
 pub(crate) use run_dir::tests::run_file;
 pub use run_dir::{RunDir, RunDirError};
 pub use state::StateDir;
+pub use syncer::Syncer;

@@ -20,6 +20,8 @@ const RUN_FILE: &str = "run.json";
 const JOURNAL: &str = "journal.jsonl";
 const INDEX: &str = "index.jsonl";
 const LOCK: &str = ".lock";
+/// There once a host has come to its own end, reporters included.
+const COMPLETE: &str = ".complete";
 /// What a file is called before it is complete.
 const PARTIAL: &str = ".partial";
 
@@ -150,6 +152,23 @@ impl RunDir {
         publish().map_err(io_error("write", place))
     }
 
+    /// Notes whether there is nothing more to be done or told: before a host begins, and when it has come to its own end.
+    pub fn set_complete(&self, complete: bool) -> io::Result<()> {
+        let place = self.path.join(COMPLETE);
+        if complete {
+            return File::create(place).map(drop);
+        }
+        match fs::remove_file(place) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the last host that worked here came to its own end. If it did not, reporters may not have heard all.
+    pub fn is_complete(&self) -> bool {
+        self.path.join(COMPLETE).exists()
+    }
+
     /// The journal, for writing.
     pub fn journal(&self) -> Result<Journal, RunDirError> {
         let path = self.journal_path();
@@ -245,6 +264,16 @@ pub(crate) mod tests {
         drop(run);
         assert_eq!(RunDir::open(&path).unwrap().1, run_file());
         assert!(matches!(RunDir::create(&path), Err(RunDirError::Taken(_))));
+    }
+
+    #[test]
+    fn only_a_host_that_came_to_its_end_makes_it_complete() {
+        let below = tempfile::tempdir().unwrap();
+        let run = RunDir::create(&below.path().join("run")).unwrap();
+        for complete in [false, true, true, false] {
+            run.set_complete(complete).unwrap();
+            assert_eq!(run.is_complete(), complete);
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! How a command gets to a machine and how its three streams come back.
 //!
-//! One thread owns one [`Transport`]. Nothing here blocks but [`Transport::wait`], which also ends when the machine's
-//! [`Waker`] is woken, and the steps of `spawn`, which end early when it is stopped.
+//! One thread owns one [`Transport`]. Nothing here blocks but [`connect`], [`Transport::wait`] and [`Transport::spawn`]. All of
+//! them look up when the machine's [`Waker`] is woken: `wait` returns, the others ask their [`Interrupt`] whether to go on.
 //!
 //! A command is a list of words. Each transport sees to it that they arrive as they are, whatever shells are on the way.
 //! There is no pseudo-terminal, no file transfer and no forwarding: a tree travels as a tar stream into a command.
@@ -83,29 +83,37 @@ pub enum Error {
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// Asked by what waits, whenever the machine's waker was woken: `true` ends the wait with [`Error::Interrupted`].
+pub type Interrupt<'a> = &'a mut dyn FnMut() -> bool;
+
 /// See the [module](self).
 pub trait Transport: Send + fmt::Debug {
     /// Start a command with three streams of its own.
-    fn spawn(&mut self, words: &[&str]) -> Result<CommandId>;
+    fn spawn(&mut self, words: &[&str], interrupt: Interrupt<'_>) -> Result<CommandId>;
     /// How many bytes were taken; 0 means: wait first.
     fn write(&mut self, id: CommandId, data: &[u8]) -> Result<usize>;
+    /// No more input for a command, as soon as what was written is on its way.
     fn close_stdin(&mut self, id: CommandId) -> Result<()>;
     fn read(&mut self, id: CommandId, stream: Stream, buffer: &mut [u8]) -> Result<Got>;
     /// `Some` once the command is over; its streams may still have data.
     fn exit(&mut self, id: CommandId) -> Result<Option<Exit>>;
-    /// Give up a command and its streams. What it does then is its own affair; a local program is killed.
+    /// Give up a command and its streams, without waiting for the machine. What the command does then is its own affair; a
+    /// local program is killed.
     fn close(&mut self, id: CommandId);
     /// Sleep until something can be read, or written if `writing`, or the waker is woken, or `until`.
     /// [`Error::Gone`] if the machine shows no sign of life any more.
     fn wait(&mut self, writing: bool, until: Instant) -> Result<()>;
+    /// Somebody is in a hurry: without a sign of life from the machine within this time, it is [`Error::Gone`]. Until the
+    /// next sign of life only. Nothing where there is no network in between.
+    fn insist(&mut self, within: Duration);
 }
 
 /// The way to a machine. Network transports are connected when this returns; [`Error::Unreachable`] may go away by itself.
-pub fn connect(spec: &MachineSpec, waker: &Waker) -> Result<Box<dyn Transport>> {
+pub fn connect(spec: &MachineSpec, waker: &Waker, interrupt: Interrupt<'_>) -> Result<Box<dyn Transport>> {
     match &spec.transport {
         model::Transport::Local(_) => Ok(Box::new(Process::local(waker.clone()))),
         model::Transport::Exec(exec) => Ok(Box::new(Process::exec(exec, waker.clone()))),
-        model::Transport::Ssh(ssh) => Ok(Box::new(Ssh::connect(ssh, spec, waker)?)),
+        model::Transport::Ssh(ssh) => Ok(Box::new(Ssh::connect(ssh, spec, waker, interrupt)?)),
         other => Err(Error::Refused(format!("this host does not know the transport {other:?}"))),
     }
 }

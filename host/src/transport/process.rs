@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use atex_plugin_api::model::ExecTransport;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::{CommandId, Error, Exit, Got, Result, Stream, Transport, Waker, interest, poll_until};
+use super::{CommandId, Error, Exit, Got, Interrupt, Result, Stream, Transport, Waker, interest, poll_until};
 
 /// How long a program that leads to a machine may take to notice that its stdin was closed, before it is killed.
 const GOODBYE: Duration = Duration::from_millis(300);
@@ -96,7 +96,7 @@ impl Process {
 }
 
 impl Transport for Process {
-    fn spawn(&mut self, words: &[&str]) -> Result<CommandId> {
+    fn spawn(&mut self, words: &[&str], _: Interrupt<'_>) -> Result<CommandId> {
         let (program, mut command) = self.command(words)?;
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|e| match e.kind() {
@@ -187,6 +187,44 @@ impl Transport for Process {
             }
         }
         poll_until(&mut fds, until)
+    }
+
+    fn insist(&mut self, _: Duration) {}
+}
+
+/// What a program of this box says on stdout and stderr, of each so many bytes, and how it ended. It is killed if it goes on
+/// until `until` ([`Error::Unreachable`]), or if nobody wants to know any more.
+pub(super) fn output(
+    words: &[&str],
+    most: usize,
+    until: Instant,
+    waker: &Waker,
+    interrupt: Interrupt<'_>,
+) -> Result<(Exit, [Vec<u8>; 2])> {
+    let mut program = Process::exec(&ExecTransport::new(Vec::<String>::new()), waker.clone());
+    let id = program.spawn(words, interrupt)?;
+    program.close_stdin(id)?;
+    let (mut said, mut buffer) = ([vec![], vec![]], [0; 4096]);
+    loop {
+        let mut ends = 0;
+        for (stream, said) in [Stream::Out, Stream::Err].into_iter().zip(&mut said) {
+            match program.read(id, stream, &mut buffer)? {
+                Got::Data(n) if said.len() < most => said.extend_from_slice(&buffer[..n]),
+                Got::Data(_) | Got::Blocked => {}
+                Got::Eof => ends += 1,
+            }
+        }
+        if let (2, Some(exit)) = (ends, program.exit(id)?) {
+            return Ok((exit, said));
+        }
+        if waker.is_stopped() || interrupt() {
+            return Err(Error::Interrupted);
+        }
+        if Instant::now() >= until {
+            return Err(Error::Unreachable(format!("`{}` does not end", words.join(" "))));
+        }
+        program.wait(false, until)?;
+        waker.drain();
     }
 }
 

@@ -26,8 +26,18 @@ fn run(command: &mut Command) -> Output {
 /// One SSH server on an address of its own, with its own processes, mounts and `/var`.
 pub struct Sshd {
     child: Child,
+    setting: Setting,
     pub directory: tempfile::TempDir,
     pub address: String,
+}
+
+/// What is special about a machine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Setting {
+    /// A network of its own, to be connected to a switch.
+    pub network: bool,
+    /// The server is not the machine's first process: the machine survives it.
+    pub mortal: bool,
 }
 
 pub const PORT: u16 = 2222;
@@ -35,6 +45,10 @@ pub const PORT: u16 = 2222;
 impl Sshd {
     /// `None` where there is no sshd.
     pub fn start(more_configuration: &[&str]) -> Option<Self> {
+        Self::with(Setting::default(), more_configuration)
+    }
+
+    pub fn with(setting: Setting, more_configuration: &[&str]) -> Option<Self> {
         if !have("unshare") || !Path::new("/usr/sbin/sshd").exists() {
             return None;
         }
@@ -56,8 +70,16 @@ impl Sshd {
             [home.as_str()].into_iter().chain(others).collect::<Vec<_>>().join("\n") + "\n",
         )
         .unwrap();
+        // Of the word `secret`.
+        let hash =
+            "$6$atex$WobXzZreICEO/Oy7WHAgQAh5opqV.q3j/MHWss19j2VZB8sfPEYACNPSvRlP/vlFPLgKW5OodUw9BVuMFsmPk/";
+        fs::write(at("shadow"), format!("root:{hash}:19000:0:99999:7:::\nnobody:*:19000:0:99999:7:::\n"))
+            .unwrap();
+        let pam =
+            ["auth", "account", "password"].map(|kind| format!("{kind} required pam_unix.so\n")).concat();
+        fs::write(at("pam"), pam + "session required pam_permit.so\n").unwrap();
         let mut lines = vec![
-            format!("ListenAddress {address}:{PORT}"),
+            format!("ListenAddress {}:{PORT}", if setting.network { "0.0.0.0" } else { &address }),
             format!("HostKey {}", at("host").display()),
             format!("AuthorizedKeysFile {}", at("authorized").display()),
         ];
@@ -75,15 +97,20 @@ impl Sshd {
         lines.splice(0..0, more_configuration.iter().map(|&line| line.to_owned()));
         lines.extend(fixed.map(str::to_owned));
         fs::write(at("config"), lines.join("\n") + "\n").unwrap();
-        let child = boot(directory.path());
-        Some(Self { child, directory, address })
+        let child = boot(directory.path(), setting);
+        Some(Self { child, setting, directory, address })
+    }
+
+    /// No electricity any more.
+    pub fn power_off(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 
     /// A power cut, and the machine is up again with another boot id and an empty `/var`.
     pub fn reboot(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        self.child = boot(self.directory.path());
+        self.power_off();
+        self.child = boot(self.directory.path(), self.setting);
     }
 
     pub fn transport(&self) -> SshTransport {
@@ -102,10 +129,54 @@ impl Sshd {
         text.split_whitespace().take(2).collect::<Vec<_>>().join(" ")
     }
 
-    /// Process id of the first process in the machine's namespaces.
+    /// Process id of the first process in the machine's namespaces, once it is there.
     pub fn init(&self) -> u32 {
-        let children = format!("/proc/{0}/task/{0}/children", self.child.id());
-        fs::read_to_string(children).unwrap().split_whitespace().next().unwrap().parse().unwrap()
+        let path = format!("/proc/{0}/task/{0}/children", self.child.id());
+        let mut children = String::new();
+        super::eventually(|| {
+            children = fs::read_to_string(&path).unwrap_or_default();
+            super::holds(!children.is_empty(), "a machine has no first process")
+        });
+        children.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    /// Processes whose command line has this part, as numbers of this box.
+    pub fn processes(&self, part: &str) -> Vec<String> {
+        let line = |pid: &String| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let mut all = self.everything();
+        all.retain(|pid| String::from_utf8_lossy(&line(pid)).contains(part));
+        all
+    }
+
+    /// Processes that a session of ours has started, and the session's own shell.
+    pub fn of_ours(&self) -> Vec<String> {
+        let marked = |pid: &String| {
+            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            String::from_utf8_lossy(&environment).contains("ATEX_MARK=")
+        };
+        let mut all = self.everything();
+        let shells = self.processes("bash\0-s");
+        all.retain(|pid| shells.contains(pid) || marked(pid));
+        all
+    }
+
+    /// Work directories of ours on the machine.
+    pub fn work_directories(&self) -> Vec<std::path::PathBuf> {
+        let var = format!("/proc/{}/root/var", self.init());
+        let all = fs::read_dir(var).unwrap().map(|entry| entry.unwrap().path());
+        all.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("atex-")).collect()
+    }
+
+    /// Sends a signal to processes.
+    pub fn signal(pids: &[String], name: &str) {
+        let _ = Command::new("kill").arg(name).args(pids).status();
+    }
+
+    /// Starts the server anew, on a machine that is `mortal`.
+    pub fn start_server(&self) {
+        let config = self.directory.path().join("config").display().to_string();
+        let output = self.inside(&["/usr/sbin/sshd", "-f", &config]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// All processes of the machine, as numbers of this box.
@@ -128,16 +199,23 @@ impl Sshd {
 }
 
 /// The machine of this directory, in namespaces of its own.
-fn boot(directory: &Path) -> Child {
+fn boot(directory: &Path, setting: Setting) -> Child {
     fs::copy("/proc/sys/kernel/random/uuid", directory.join("boot")).unwrap();
     let script = format!(
-        "mount -t proc proc /proc && mount --bind {0}/passwd /etc/passwd && mount -t tmpfs tmpfs /var && mkdir -p /run/sshd \
+        "mount -t proc proc /proc && mount --bind {0}/passwd /etc/passwd && mount --bind {0}/shadow /etc/shadow \
+         && {{ [ ! -e /etc/pam.d/sshd ] || mount --bind {0}/pam /etc/pam.d/sshd; }} && mount -t tmpfs tmpfs /var && mkdir -p /run/sshd \
          && mount --bind {0}/boot /proc/sys/kernel/random/boot_id && chmod 755 /var && mkdir -m 1777 /var/tmp \
-         && exec /usr/sbin/sshd -f {0}/config -D -e",
-        directory.display()
+         && {1}",
+        directory.display(),
+        if setting.mortal {
+            format!("/usr/sbin/sshd -f {}/config && exec tail -f /dev/null", directory.display())
+        } else {
+            format!("exec /usr/sbin/sshd -f {}/config -D -e", directory.display())
+        }
     );
     fs::create_dir_all("/run/sshd").unwrap();
     Command::new("unshare")
+        .args(if setting.network { &["-n"][..] } else { &[] })
         .args(["-m", "-p", "-u", "-f", "--kill-child", "sh", "-c", &script])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -148,12 +226,11 @@ fn boot(directory: &Path) -> Child {
 
 impl Drop for Sshd {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.power_off();
     }
 }
 
-/// A container with this box's bash, tar and busybox, and nothing else.
+/// A container with this box's bash and busybox, and nothing else.
 pub struct Container {
     directory: tempfile::TempDir,
     id: String,
@@ -223,7 +300,7 @@ impl Drop for Container {
     }
 }
 
-/// busybox for all tools but bash and tar, with the libraries that these need.
+/// busybox for all tools but bash, with the libraries that it needs.
 fn small_root(root: &Path) {
     for directory in ["bin", "proc", "dev", "tmp", "var/tmp", "etc", "root", "lib64", "usr/bin"] {
         fs::create_dir_all(root.join(directory)).unwrap();
@@ -239,19 +316,13 @@ fn small_root(root: &Path) {
     {
         let _ = std::os::unix::fs::symlink("busybox", root.join("bin").join(applet));
     }
-    for program in ["bash", "tar"] {
-        let target = root.join("bin").join(program);
-        let _ = fs::remove_file(&target);
-        fs::copy(format!("/bin/{program}"), target).unwrap();
-        let libraries = run(Command::new("ldd").arg(format!("/bin/{program}")));
-        for word in String::from_utf8(libraries.stdout)
-            .unwrap()
-            .split_whitespace()
-            .filter(|word| word.starts_with('/'))
-        {
-            let target = root.join(word.trim_start_matches('/'));
-            fs::create_dir_all(target.parent().unwrap()).unwrap();
-            fs::copy(word, target).unwrap();
-        }
+    fs::copy("/bin/bash", root.join("bin/bash")).unwrap();
+    let libraries = run(Command::new("ldd").arg("/bin/bash"));
+    for word in
+        String::from_utf8(libraries.stdout).unwrap().split_whitespace().filter(|word| word.starts_with('/'))
+    {
+        let target = root.join(word.trim_start_matches('/'));
+        fs::create_dir_all(target.parent().unwrap()).unwrap();
+        fs::copy(word, target).unwrap();
     }
 }

@@ -2,13 +2,17 @@
 
 #![allow(unreachable_pub, dead_code, clippy::allow_attributes, reason = "each test binary uses a part")]
 
+pub mod alone;
 pub mod cases;
+#[path = "../../../tests/src/expect.rs"]
+mod expect;
 pub mod fixtures;
+pub mod proxy;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use atex_host::executor::Handle;
 use atex_host::executor::spec::{
@@ -19,6 +23,15 @@ use atex_plugin_api::model::Transport;
 
 /// Long enough for a busy box; a test that gets here has failed.
 const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A small tree with a directory, a program and a link.
+pub fn tree() -> tempfile::TempDir {
+    let tree = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(tree.path().join("deep/er")).unwrap();
+    std::fs::write(tree.path().join("deep/er/file"), "content\n").unwrap();
+    std::os::unix::fs::symlink("deep/er/file", tree.path().join("link")).unwrap();
+    tree
+}
 
 pub struct Machine {
     pub handle: Option<Handle>,
@@ -51,6 +64,7 @@ pub fn site(tree: &Path) -> Site {
         slots: 1,
         limits: Limits { grace: Duration::from_millis(300), ..Limits::default() },
         may_reboot: true,
+        may_reset: false,
     }
 }
 
@@ -153,6 +167,21 @@ impl Machine {
         }
         problems
     }
+}
+
+/// Waits for something that other processes do, without assuming how long it takes. The error says what is missing.
+pub fn eventually(mut done: impl FnMut() -> Result<(), String>) {
+    let (_sender, never) = channel::<()>();
+    let until = Instant::now() + PATIENCE;
+    while let Err(missing) = done() {
+        assert!(Instant::now() < until, "{missing}");
+        let _ = never.recv_timeout(Duration::from_millis(20));
+    }
+}
+
+/// `Err` of a message, if not.
+pub fn holds(condition: bool, otherwise: impl Into<String>) -> Result<(), String> {
+    if condition { Ok(()) } else { Err(otherwise.into()) }
 }
 
 /// What a run left in a file of its artifacts.

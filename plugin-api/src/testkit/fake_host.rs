@@ -106,6 +106,7 @@ impl Services for FakeHost {
             program: "testkit".to_owned(),
             name: "testkit".to_owned(),
             state_dir: self.shared.state_dir.clone(),
+            ..HostInfo::default()
         }
     }
 }

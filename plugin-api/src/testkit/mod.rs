@@ -29,7 +29,7 @@ mod conformance;
 mod fake_host;
 mod policy;
 
-pub use conformance::{Check, Conformance, Outcome};
+pub use conformance::{Check, Conformance, Outcome, Stop};
 pub use fake_host::{FakeHost, LogLine};
 pub use policy::{PolicyFault, check_policy};
 

@@ -18,6 +18,8 @@ pub struct Fake {
     pub log: Mutex<Vec<String>>,
     /// What [`Host::state_dir`] answers.
     pub state_dir: PathBuf,
+    /// Whether machines are said to be given back spoilt.
+    pub spoilt: bool,
     told: Condvar,
 }
 
@@ -58,6 +60,7 @@ impl Services for Fake {
     fn info(&self) -> HostInfo {
         let mut info = HostInfo::default();
         info.state_dir.clone_from(&self.state_dir);
+        info.spoilt = self.spoilt;
         info
     }
 }
@@ -70,6 +73,11 @@ pub fn fake(cancel: Cancel) -> (Arc<Fake>, Host) {
 /// A host that keeps the plugin's state in `directory`, without a deadline.
 pub fn fake_at(directory: impl Into<PathBuf>) -> (Arc<Fake>, Host) {
     serve(Fake { state_dir: directory.into(), ..Fake::default() })
+}
+
+/// The same, for giving back a spoilt machine.
+pub fn fake_for_spoilt(directory: impl Into<PathBuf>) -> (Arc<Fake>, Host) {
+    serve(Fake { state_dir: directory.into(), spoilt: true, ..Fake::default() })
 }
 
 fn serve(services: Fake) -> (Arc<Fake>, Host) {
@@ -165,7 +173,8 @@ pub fn passes_the_kit<P: Provisioner>(
 ) {
     let host = FakeHost::with_state_dir(state_dir);
     let provisioner = testkit::provisioner::<P>(config, &host.handle()).unwrap();
-    let checks = Conformance::new(&provisioner, capabilities, &host).parallel(parallel).run();
+    let again = || testkit::provisioner::<P>(config, &host.handle());
+    let checks = Conformance::new(&provisioner, capabilities, &host).parallel(parallel).again(again).run();
     for check in &checks {
         eprintln!("{check}");
     }

@@ -43,6 +43,8 @@ pub(crate) enum Act {
     State,
     /// Give it up; it need not be there.
     Release,
+    /// Let nobody have the machine any more, until somebody has mended it.
+    Retire,
     /// Tell the marks of all claims.
     List,
 }
@@ -56,6 +58,8 @@ pub(crate) enum Told {
     Free,
     /// Somebody else's is.
     Busy(String),
+    /// Nobody may have the machine; who retired it.
+    Retired(String),
     /// Marks of all claims.
     Marks(Vec<String>),
 }
@@ -68,6 +72,7 @@ impl Claim<'_> {
             Act::Renew => "renew",
             Act::State => "state",
             Act::Release => "release",
+            Act::Retire => "retire",
             Act::List => "list",
         };
         let line = |text: &str| quote(&text.replace(['\n', '\r'], " "));
@@ -89,9 +94,8 @@ pub(crate) fn read(output: &str) -> Result<Told> {
         match line.split_once(' ').unwrap_or((line, "")) {
             ("claimed", _) => return Ok(Told::Claimed),
             ("free", _) => return Ok(Told::Free),
-            ("busy", by) => {
-                return Ok(Told::Busy(by.chars().filter(|c| !c.is_control()).take(300).collect()));
-            }
+            ("busy", by) => return Ok(Told::Busy(plain(by))),
+            ("retired", by) => return Ok(Told::Retired(plain(by))),
             ("mark", mark) => marks.push(mark.to_owned()),
             ("end", _) => return Ok(Told::Marks(marks)),
             ("failed", why) => return Err(Error::new(ErrorKind::Other, why.to_owned())),
@@ -100,6 +104,11 @@ pub(crate) fn read(output: &str) -> Result<Told> {
     }
     Err(Error::new(ErrorKind::Other, "the machine's shell did not answer; is its login shell usable?")
         .with_detail(output.chars().take(2000).collect::<String>()))
+}
+
+/// Somebody's words, of a length that is good to read.
+fn plain(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(300).collect()
 }
 
 #[cfg(test)]
@@ -152,6 +161,24 @@ mod tests {
             }
             assert_eq!(act("", Act::List), Told::Marks(vec![]));
             assert!(!directory.exists(), "nothing is left");
+        }
+    }
+
+    #[test]
+    fn a_retired_machine_is_nobodys_until_somebody_mends_it() {
+        for shell in shells() {
+            let root = tempfile::tempdir().unwrap();
+            let directory = &root.path().join("claims");
+            let act = |lease, what| act(&shell, directory, lease, what);
+            assert_eq!(act("a1", Act::Claim), Told::Claimed);
+            assert_eq!(act("a1", Act::Retire), Told::Retired("me's@lab/run $1/a1 (box)".into()));
+            assert_eq!(act("a1", Act::Release), Told::Free);
+            for lease in ["a1", "a2"] {
+                assert!(matches!(act(lease, Act::Claim), Told::Retired(_)), "{shell:?}");
+            }
+            assert_eq!(act("", Act::List), Told::Marks(vec![]), "it is no claim");
+            std::fs::remove_file(directory.join("retired")).unwrap();
+            assert_eq!(act("a2", Act::Claim), Told::Claimed);
         }
     }
 

@@ -57,6 +57,14 @@ held_by_others() {
     return 1
 }
 
+# Says that nobody may have the machine, and who said so, or fails.
+retired() {
+    [ -f "$D/retired" ] || return 1
+    by=
+    read -r by < "$D/retired"
+    say "retired $by"
+}
+
 write() {
     for try in 1 2 3 4 5; do
         [ ! -h "$D" ] || { say "failed $D is a symbolic link"; exit 0; }
@@ -78,6 +86,7 @@ remove() {
 }
 
 claim() {
+    retired && exit 0
     held_by_others && exit 0
     write
     if held_by_others; then
@@ -91,6 +100,10 @@ now
 case $W in
     claim) claim ;;
     renew) if [ -f "$D/$L" ]; then claim; else say "free"; fi ;;
+    retire)
+        mkdir -p -m 1777 "$D" && printf '%s (%s)\n' "$M" "$H" > "$D/retired" && sync "$D/retired" 2> /dev/null
+        retired || say "failed cannot write $D/retired"
+        ;;
     state) if look "$D/$L" && live; then say "claimed"; else say "free"; fi ;;
     release) remove; say "free" ;;
     list)

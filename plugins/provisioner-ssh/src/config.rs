@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use atex_plugin_api::{Error, HostKeyCheck, Result};
+use atex_plugin_api::{Error, HostKeyCheck, Result, Secret};
 use atex_plugin_process::Span;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -33,6 +33,13 @@ pub struct Config {
     /// Paths of private keys, tried in order.
     #[serde(default)]
     pub keys: Vec<String>,
+    /// Password of the login, for machines that take none of the keys. Needs OpenSSH 8.4 or newer on this box.
+    #[serde(default)]
+    pub password: Option<Secret>,
+    /// A file of this box whose first line is the password.
+    #[serde(default)]
+    #[schemars(extend("x-path" = true))]
+    pub password_file: Option<PathBuf>,
     /// `user@host:port` of hosts to go through, first hop first.
     #[serde(default)]
     pub jump: Vec<String>,
@@ -61,6 +68,9 @@ pub struct Config {
     /// How long `reset` may take. Default: 4m.
     #[serde(default = "reset_timeout")]
     pub reset_timeout: Span,
+    /// What becomes of a machine that a test left in no state for another one, if there is no `reset`: lend (default) or retire.
+    #[serde(default)]
+    pub spoilt: Spoilt,
     /// Whether a run may be lent a machine again that it has used and handed back. Default: true.
     #[serde(default = "yes")]
     pub reuse: bool,
@@ -78,6 +88,17 @@ pub struct Config {
     /// The ssh client for this plugin's own commands. Default: the one in PATH.
     #[serde(default = "ssh")]
     pub program: String,
+}
+
+/// What to do with a spoilt machine that nothing can reset.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Spoilt {
+    /// Lend it all the same, with a warning.
+    #[default]
+    Lend,
+    /// Lend it to nobody until somebody has mended it.
+    Retire,
 }
 
 /// What to do about a host key that is not known.
@@ -145,6 +166,9 @@ impl Config {
                 self.claim_directory
             )));
         }
+        if self.password.is_some() && self.password_file.is_some() {
+            return Err(Error::config("give only one of `password` and `password-file`"));
+        }
         for hop in self.jump.iter().chain(self.hosts.iter().flat_map(jumps)) {
             crate::hosts::Address::parse(hop).map_err(|error| error.context("`jump`"))?;
         }
@@ -154,6 +178,21 @@ impl Config {
             return Err(Error::config(format!("`ssh-options`: {wrong:?} is no option of ssh_config")));
         }
         Ok(())
+    }
+}
+
+impl Config {
+    /// The password of the pool, read anew: it may have changed.
+    pub(crate) fn password(&self) -> Result<Option<Secret>> {
+        let Some(file) = &self.password_file else { return Ok(self.password.clone()) };
+        let text = std::fs::read_to_string(file)
+            .map_err(|error| Error::config(format!("`password-file` {}: {error}", file.display())))?;
+        match text.lines().next().filter(|line| !line.is_empty()) {
+            Some(line) => Ok(Some(Secret::new(line))),
+            None => {
+                Err(Error::config(format!("`password-file` {}: its first line is empty", file.display())))
+            }
+        }
     }
 }
 

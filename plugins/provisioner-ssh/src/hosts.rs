@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use atex_plugin_api::{Error, Facts, Result};
+use atex_plugin_api::{Error, Facts, Result, Secret};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -37,6 +37,9 @@ pub struct FullEntry {
     /// Paths of private keys.
     #[serde(default)]
     pub keys: Option<Vec<String>>,
+    /// Password of the login.
+    #[serde(default)]
+    pub password: Option<Secret>,
     /// `user@host:port` of hosts to go through, first hop first.
     #[serde(default)]
     pub jump: Option<Vec<String>>,
@@ -66,6 +69,8 @@ pub struct Machine {
     pub address: Address,
     /// Its own keys, or none.
     pub keys: Option<Vec<String>>,
+    /// Its own password, or none.
+    pub password: Option<Secret>,
     /// Its own way, or none.
     pub jump: Option<Vec<String>>,
     /// Its own user to become.
@@ -141,7 +146,14 @@ impl Entry {
                 address.port = full.port.or(address.port);
                 address.check().map_err(|why| Error::config(format!("host {:?}: {why}", full.host)))?;
                 let (keys, jump, sudo) = (full.keys.clone(), full.jump.clone(), full.sudo.clone());
-                Machine { address, keys, jump, sudo, facts: full.facts.clone() }
+                Machine {
+                    address,
+                    keys,
+                    password: full.password.clone(),
+                    jump,
+                    sudo,
+                    facts: full.facts.clone(),
+                }
             }
         };
         let address = &mut machine.address;
@@ -172,7 +184,7 @@ fn parse_line(line: &str) -> Result<Machine> {
         Ok((key.to_owned(), value.to_owned()))
     };
     let facts = words.map(fact).collect::<Result<_>>()?;
-    Ok(Machine { address, keys: None, jump: None, sudo: None, facts })
+    Ok(Machine { address, keys: None, password: None, jump: None, sudo: None, facts })
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ use hosts::{Address, Machine};
 use pool::{Pool, Tally};
 use remote::{Broken, QUICK};
 
-pub use config::{Config, KeyCheck};
+pub use config::{Config, KeyCheck, Spoilt};
 pub use hosts::{Entry, FullEntry};
 
 /// How many machines are asked at a time when all are.
@@ -95,9 +95,9 @@ impl Provisioner for Ssh {
             tried.push(machine.address.clone());
             match self.borrow(machine, lease, &call) {
                 Ok(Told::Claimed) => return Ok(self.lent(machine, lease, host)),
-                Ok(_) => {
+                Ok(told) => {
                     self.pool().put_back(&machine.address);
-                    tally.lent += 1;
+                    if matches!(told, Told::Retired(_)) { tally.spoilt += 1 } else { tally.lent += 1 }
                 }
                 Err(error) if call.cancelled() => {
                     self.pool().put_back(&machine.address);
@@ -259,17 +259,41 @@ impl Ssh {
     /// Resets the machine and gives the claim up, if it is still ours.
     fn give_back(&self, lease: &str, machine: &Machine, call: &Call) -> Result<()> {
         let claim = self.claim_of(lease);
-        if let Some(reset) = &self.config.reset {
-            // Only what is ours is reset; somebody else may have the machine by now.
+        let spoilt = call.host().facts().spoilt;
+        if self.config.reset.is_some() || spoilt {
+            // Only what is ours is touched; somebody else may have the machine by now.
             let told = self.act(machine, &claim, Act::State, call).map_err(|broken| broken.error)?;
             if told == Told::Claimed {
-                call.host().progress(format!("resetting {}", machine.address));
-                let done = self.shell("reset", reset, self.config.reset_timeout.0, machine, call);
-                done.map_err(|error| error.context("it stays claimed until its lease ends"))?;
+                self.restore(lease, machine, call)?;
             }
         }
         self.act(machine, &claim, Act::Release, call).map_err(|broken| broken.error)?;
         self.pool().handed_back(&machine.address, lease);
+        Ok(())
+    }
+
+    /// Resets a machine that is handed back. One that is spoilt and cannot be reset is lent on with a warning, or retired.
+    fn restore(&self, lease: &str, machine: &Machine, call: &Call) -> Result<()> {
+        let (host, address) = (call.host(), &machine.address);
+        if let Some(reset) = &self.config.reset {
+            host.progress(format!("resetting {address}"));
+            let done = self.shell("reset", reset, self.config.reset_timeout.0, machine, call);
+            return done.map_err(|error| error.context("it stays claimed until its lease ends"));
+        }
+        if self.config.spoilt == Spoilt::Lend {
+            host.warn(format!(
+                "{address} is spoilt and nothing resets it: it will be lent as it is; `reset` or `spoilt: retire` would help"
+            ));
+            self.pool().spoilt(address);
+            return Ok(());
+        }
+        let holder = holder();
+        let claim = Claim { mark: lease, holder: &holder, ..self.claim_of(lease) };
+        self.act(machine, &claim, Act::Retire, call).map_err(|broken| broken.error)?;
+        let file = format!("{}/retired", self.config.claim_directory);
+        host.warn(format!(
+            "{address} is spoilt and retired: it is lent to nobody until {file} on it is removed"
+        ));
         Ok(())
     }
 
@@ -321,8 +345,10 @@ impl Ssh {
 
     /// The machine as the host gets it.
     fn lent(&self, machine: &Machine, lease: &Lease, host: &Host) -> atex_plugin_api::Machine {
-        let used = self.pool().works(&machine.address);
-        if used > 0 && self.config.reset.is_none() {
+        let (used, spoilt) = self.pool().works(&machine.address);
+        if spoilt {
+            host.warn(format!("{} was left spoilt by an earlier test of this run", machine.address));
+        } else if used > 0 && self.config.reset.is_none() {
             let message =
                 "was used by this run before and nothing resets it; `reset` or `reuse: false` would help";
             host.warn(format!("{} {message}", machine.address));
@@ -331,6 +357,9 @@ impl Ssh {
         transport.port = machine.address.port;
         transport.user.clone_from(&machine.address.user);
         transport.keys.clone_from(machine.keys.as_ref().unwrap_or(&self.config.keys));
+        // It could be read a moment ago, when the machine was claimed.
+        let password = remote::password(&self.config, machine).ok().flatten();
+        transport.password = password.map(|password| password.expose().to_owned());
         transport.jump.clone_from(machine.jump.as_ref().unwrap_or(&self.config.jump));
         transport.sudo = machine.sudo.clone().or_else(|| self.config.sudo.clone());
         transport.host_key_check = self.config.host_key_check.for_transport();
@@ -361,8 +390,14 @@ impl Ssh {
         // A list that cannot be read now is no reason to keep a machine.
         let inline = self.written_down().unwrap_or_default();
         let found = inline.into_iter().find(|machine| machine.address == address);
-        let bare =
-            || Machine { address, keys: None, jump: None, sudo: None, facts: atex_plugin_api::Facts::new() };
+        let bare = || Machine {
+            address,
+            keys: None,
+            password: None,
+            jump: None,
+            sudo: None,
+            facts: atex_plugin_api::Facts::new(),
+        };
         Ok((lease, found.unwrap_or_else(bare)))
     }
 
@@ -427,9 +462,12 @@ fn lost(address: &Address, told: &Told) -> Error {
 
 fn none_free(tally: &Tally) -> Error {
     let mut parts = Vec::new();
-    for (count, what) in
-        [(tally.lent, "lent"), (tally.retired, "used up (reuse: false)"), (tally.unfit, "of another arch")]
-    {
+    for (count, what) in [
+        (tally.lent, "lent"),
+        (tally.retired, "used up (reuse: false)"),
+        (tally.spoilt, "retired"),
+        (tally.unfit, "of another arch"),
+    ] {
         if count > 0 {
             parts.push(format!("{count} {what}"));
         }

@@ -22,6 +22,8 @@ struct Known {
     lease: Option<String>,
     /// How often this run has handed it back.
     used: u32,
+    /// It was handed back in no state for another test.
+    spoilt: bool,
     failures: u32,
     not_before: Option<Instant>,
     reason: String,
@@ -34,6 +36,8 @@ pub(crate) struct Tally {
     pub(crate) lent: u32,
     /// Used before, and not to be used again.
     pub(crate) retired: u32,
+    /// Retired because a test left them in no state for another one.
+    pub(crate) spoilt: u32,
     /// Facts that do not fit.
     pub(crate) unfit: u32,
     /// Failed, with the last reason.
@@ -76,11 +80,16 @@ impl Pool {
         self.entry(address).lease = None;
     }
 
-    /// The machine works; says how often this run has used it before.
-    pub(crate) fn works(&mut self, address: &Address) -> u32 {
+    /// The machine works; says how often this run has used it before, and whether it was left spoilt.
+    pub(crate) fn works(&mut self, address: &Address) -> (u32, bool) {
         let known = self.entry(address);
         (known.failures, known.not_before) = (0, None);
-        known.used
+        (known.used, known.spoilt)
+    }
+
+    /// The machine is handed back in no state for another test.
+    pub(crate) fn spoilt(&mut self, address: &Address) {
+        self.entry(address).spoilt = true;
     }
 
     /// Puts a machine aside that failed; says for how long.
@@ -162,7 +171,9 @@ mod tests {
         pool.handed_back(&again, "a3");
         assert_eq!(pool.take(&machines, &[], "a9", false, now), None, "used before");
         assert_eq!(pool.take(&machines, &[], "a9", true, now).unwrap().address, again);
-        assert_eq!(pool.works(&again), 1);
+        assert_eq!(pool.works(&again), (1, false));
+        pool.spoilt(&again);
+        assert_eq!(pool.works(&again), (1, true));
     }
 
     #[test]

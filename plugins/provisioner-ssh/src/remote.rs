@@ -1,9 +1,11 @@
 //! Small commands on a machine, by the `ssh` program: whatever the user's ssh configuration can do works here.
 
-use std::path::Path;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use atex_plugin_api::{Error, ErrorKind, Result};
+use atex_plugin_api::{Error, ErrorKind, Result, Secret};
 use atex_plugin_process::{Call, Output, Program, last_lines};
 
 use crate::config::{Config, KeyCheck};
@@ -13,6 +15,9 @@ use crate::hosts::Machine;
 const FAILED: i32 = 255;
 /// How long a command that only looks at a few files may take, beside connecting.
 pub(crate) const QUICK: Duration = Duration::from_secs(20);
+
+/// Variable that ssh hands to [`askpass`].
+const ANSWER: &str = "ATEX_SSH_PASSWORD";
 
 /// A command on a machine that did not come to its own end.
 #[derive(Debug)]
@@ -31,8 +36,22 @@ pub(crate) fn run(
     limit: Duration,
     call: &Call,
 ) -> Result<Output, Broken> {
-    let program = Program::new([config.program.as_str()])
-        .args(arguments(config, state_dir, machine))
+    let whole = |error: Error| Broken { error: error.context(machine.address.to_string()), begun: false };
+    let password = password(config, machine).map_err(whole)?;
+    let mut program = Program::new([config.program.as_str()]);
+    if let Some(password) = &password {
+        let ask = askpass(state_dir).map_err(whole)?;
+        for (key, value) in [
+            ("SSH_ASKPASS", ask.as_os_str()),
+            ("SSH_ASKPASS_REQUIRE", "force".as_ref()),
+            ("DISPLAY", ":".as_ref()),
+        ] {
+            program = program.env(key, value);
+        }
+        program = program.env(ANSWER, password.expose());
+    }
+    let program = program
+        .args(arguments(config, state_dir, machine, password.is_some()))
         .args(["--", &machine.address.host, "sh -s"])
         .stdin(script)
         .limit(config.connect_timeout.0.saturating_add(limit))
@@ -52,14 +71,46 @@ pub(crate) fn run(
     }
 }
 
-fn arguments(config: &Config, state_dir: &Path, machine: &Machine) -> Vec<String> {
+/// The machine's password, or the pool's.
+pub(crate) fn password(config: &Config, machine: &Machine) -> Result<Option<Secret>> {
+    match &machine.password {
+        Some(password) => Ok(Some(password.clone())),
+        None => config.password(),
+    }
+}
+
+/// The program that ssh asks for the password: it tells what is in the environment that only ssh was given.
+fn askpass(state_dir: &Path) -> Result<PathBuf> {
+    let path = state_dir.join("askpass");
+    if path.exists() {
+        return Ok(path);
+    }
+    let unfinished = state_dir.join(format!(".askpass.{}", std::process::id()));
+    let write = || -> std::io::Result<()> {
+        let mut options = std::fs::OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o700).open(&unfinished)?;
+        writeln!(file, "#!/bin/sh\nprintf '%s\\n' \"${ANSWER}\"")?;
+        // A program that is open for writing cannot be started.
+        drop(file);
+        std::fs::rename(&unfinished, &path)
+    };
+    write().map_err(|error| Error::from(error).context(format!("writing {}", path.display())))?;
+    Ok(path)
+}
+
+fn arguments(config: &Config, state_dir: &Path, machine: &Machine, password: bool) -> Vec<String> {
     let mut args = vec!["-T".to_owned(), "-x".to_owned()];
     let mut option = |key: &str, value: &str| args.push(format!("-o{key}={value}"));
     // The user's own word comes first: ssh takes the first value of an option.
     for (key, value) in &config.ssh_options {
         option(key, value);
     }
-    option("BatchMode", "yes");
+    if password {
+        option("NumberOfPasswordPrompts", "1");
+        option("PreferredAuthentications", "publickey,password,keyboard-interactive");
+    } else {
+        option("BatchMode", "yes");
+    }
     option("ClearAllForwardings", "yes");
     option("ConnectTimeout", &config.connect_timeout.0.as_secs().max(1).to_string());
     option("ServerAliveInterval", "10");
@@ -128,12 +179,17 @@ mod tests {
         )
         .unwrap();
         let machine = Entry::Text("n1:2222".into()).machine(config.user.as_deref(), config.port).unwrap();
-        let args = arguments(&config, Path::new("/s"), &machine).join("|");
+        let args = arguments(&config, Path::new("/s"), &machine, false).join("|");
         for expected in
             ["-oProxyCommand=x y|-oBatchMode=yes", "|-i/k|-lme|-p2222|-Ja@b:1,c", "ConnectTimeout=5|"]
         {
             assert!(args.contains(expected), "{args}");
         }
+        let with_password = arguments(&config, Path::new("/s"), &machine, true).join("|");
+        assert!(
+            !with_password.contains("BatchMode") && with_password.contains("Prompts=1"),
+            "{with_password}"
+        );
         assert!(args.contains("-oUserKnownHostsFile=\"/s/known_hosts\" ~/.ssh/known_hosts"), "{args}");
     }
 

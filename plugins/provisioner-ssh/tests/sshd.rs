@@ -7,35 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
-use atex_plugin_api::{
-    Capabilities, Error, ErrorKind, Host, Lease, Plugin, Provisioner, Transport, read_config,
-};
-use atex_plugin_process::testing::{conforms, fake_at, have, passes_the_kit, skip_if};
+use atex_plugin_api::{Error, ErrorKind, Host, Lease, Plugin, Provisioner, Transport, read_config};
+use atex_plugin_process::testing::{conforms, fake_at, fake_for_spoilt, have, skip_if};
 use atex_provisioner_ssh::Ssh;
 use serde_json::{Value, json};
 
 /// Runs sshd for machine $2 with the files of $1, in a mount namespace that ends with it. $3: address.
-const SSHD: &str = r#"
-set -eu
-mkdir -p "$1/$2/tmp" "$1/$2/home"
-awk -F: -v OFS=: -v me="$(id -un)" -v home="$1/$2/home" '$1 == me { $6 = home } { print }' /etc/passwd > "$1/$2/passwd"
-mount --bind "$1/$2/passwd" /etc/passwd
-mount --bind "$1/$2/tmp" /var/tmp
-mkdir -p /run/sshd
-cat > "$1/$2/config" <<END
-ListenAddress $3:2222
-HostKey $1/host_key
-PidFile none
-AuthorizedKeysFile $1/key.pub
-StrictModes no
-UsePAM no
-UseDNS no
-PasswordAuthentication no
-PermitRootLogin prohibit-password
-MaxStartups 200:30:400
-END
-exec "$(command -v sshd)" -f "$1/$2/config" -D -e
-"#;
+const SSHD: &str = include_str!("sshd.sh");
 
 struct Machine(Child);
 
@@ -169,14 +147,6 @@ fn it_conforms() {
 }
 
 #[test]
-fn it_passes_the_kit() {
-    let Some(lab) = Lab::new(109, 2) else { return };
-    let without_power = Capabilities::LIST.and(Capabilities::RENEW).and(Capabilities::ALIVE);
-    passes_the_kit::<Ssh>(&lab.config(&json!({})).to_string(), without_power, lab.directory.path(), 2);
-    assert!((0..2).all(|machine| lab.left(machine).is_empty()));
-}
-
-#[test]
 fn hosts_on_different_boxes_share_a_pool() {
     let Some(lab) = Lab::new(102, 3) else { return };
     let boxes: Vec<_> = (0..3).map(|_| lab.pool(&json!({}))).collect();
@@ -247,6 +217,91 @@ fn what_does_not_work_says_why_and_leaves_no_claim() {
         assert!(lab.left(0).is_empty(), "{config}: {:?}", lab.left(0));
     }
     assert!(refusal(&lab.pool(&json!({"check": "false"})), &lab).is_retryable());
+}
+
+#[test]
+fn a_spoilt_machine_is_lent_on_or_retired() {
+    let Some(lab) = Lab::new(110, 1) else { return };
+    let (services, spoilt) = fake_for_spoilt(lab.directory.path());
+    let heard = |text: &str| services.log.lock().unwrap().iter().filter(|line| line.contains(text)).count();
+    let lend = lab.pool(&json!({}));
+    let machine = lend.reserve(&lease("a1"), &spoilt).unwrap();
+    lend.release(&machine.id, &spoilt).unwrap();
+    assert_eq!(heard("it will be lent as it is"), 1);
+    lend.release(&machine.id, &spoilt).unwrap();
+    assert_eq!(heard("it will be lent as it is"), 1, "only while it was ours");
+    let machine = lend.reserve(&lease("a2"), &spoilt).unwrap();
+    assert_eq!(heard("was left spoilt by an earlier test"), 1);
+    lend.release(&machine.id, &lab.fake()).unwrap();
+
+    // What resets a machine mends it.
+    let mended = lab.pool(&json!({"reset": "true", "spoilt": "retire"}));
+    let machine = mended.reserve(&lease("a3"), &spoilt).unwrap();
+    mended.release(&machine.id, &spoilt).unwrap();
+    assert!(lab.left(0).is_empty());
+
+    let retire = lab.pool(&json!({"spoilt": "retire"}));
+    let machine = retire.reserve(&lease("a4"), &lab.fake()).unwrap();
+    retire.release(&machine.id, &spoilt).unwrap();
+    assert_eq!(heard("is spoilt and retired"), 1);
+    let error = refusal(&lab.pool(&json!({})), &lab);
+    assert!(error.to_string().contains("1 retired"), "nobody else gets it either: {error}");
+    assert!(lend.list("", &lab.fake()).unwrap().is_empty(), "and nobody holds it");
+    std::fs::remove_dir_all(lab.path("0/tmp/atex-host-claims")).unwrap();
+    let machine = retire.reserve(&lease("a5"), &lab.fake()).unwrap();
+    retire.release(&machine.id, &lab.fake()).unwrap();
+}
+
+#[test]
+fn a_password_lets_in() {
+    let Some(mut lab) = Lab::new(111, 0) else { return };
+    // Of root, in a namespace of the test's own.
+    let hash = "$6$atexatexatex$k8aG83J9xyXiA1Z6OYI4HXaBfSWy7XU3TdoqhXmEjiI0WDE3KCd4wIdweF1ro9vvLcu.3f.3QJS/uLw5FUyxT/";
+    std::fs::write(
+        lab.path("shadow"),
+        format!("root:{hash}:19000:0:99999:7:::\nsshd:*:19000:0:99999:7:::\n"),
+    )
+    .unwrap();
+    lab.start();
+    let (no_keys, host) = (json!({"IdentityFile": "none", "GlobalKnownHostsFile": "/dev/null"}), lab.fake());
+    let with = |password: &str| lab.pool(&json!({"keys": [], "password": password, "ssh-options": no_keys}));
+    let pool = with("it's $me");
+    let machine = pool.reserve(&lease("a1"), &host).unwrap();
+    assert_eq!(pool.list("me@lab", &host).unwrap().len(), 1);
+    pool.release(&machine.id, &host).unwrap();
+    assert!(lab.left(0).is_empty());
+    let error = with("a guess").reserve(&lease("a2"), &host).unwrap_err();
+    assert!(error.to_string().contains("Permission denied"), "{error}");
+}
+
+#[test]
+fn passwords_go_to_ssh_and_nowhere_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let ssh = directory.path().join("ssh");
+    let script = "#!/bin/sh\ncat > /dev/null\necho \"$*\" > \"${0%/*}/arguments\"\n\"$SSH_ASKPASS\" > \"${0%/*}/answer\"\n\
+                  [ \"$SSH_ASKPASS_REQUIRE\" = force ] && echo 'atex-claim: claimed'\n";
+    std::fs::write(&ssh, script).unwrap();
+    std::fs::set_permissions(&ssh, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let file = directory.path().join("password");
+    std::fs::write(&file, "from a file\nmore\n").unwrap();
+    let table = [
+        (json!({"hosts": ["n1"], "password": "it's $me"}), "it's $me"),
+        (json!({"hosts": ["n1"], "password-file": file}), "from a file"),
+        (json!({"hosts": [{"host": "n1", "password": "its own"}], "password": "x"}), "its own"),
+    ];
+    let (services, host) = fake_at(directory.path());
+    for (mut config, expected) in table {
+        config["program"] = json!(ssh);
+        let pool = Ssh::new(read_config(&config.to_string()).unwrap(), host.clone()).unwrap();
+        let machine = pool.reserve(&lease("a1"), &host).unwrap();
+        let Transport::Ssh(transport) = &machine.transport else { panic!("{machine:?}") };
+        assert_eq!(transport.password.as_deref(), Some(expected));
+        let read = |name: &str| std::fs::read_to_string(directory.path().join(name)).unwrap();
+        assert_eq!(read("answer").trim_end(), expected);
+        assert!(!read("arguments").contains(expected) && !read("arguments").contains("BatchMode"));
+        assert!(!format!("{pool:?}").contains(expected), "{pool:?}");
+    }
+    assert!(!services.log.lock().unwrap().iter().any(|line| line.contains("$me")));
 }
 
 #[test]
@@ -322,6 +377,8 @@ fn wrong_configurations_are_refused() {
         (json!({"hosts": [{"host": "n1", "prot": 22}]}), "`user@host:port`, or a mapping"),
         (json!({"hosts-file": "/no/such/file"}), "`hosts-file` /no/such/file"),
         (json!({"hosts": ["n1"], "jump": ["a b"]}), "`jump`"),
+        (json!({"hosts": ["n1"], "password": "x", "password-file": "y"}), "give only one of `password`"),
+        (json!({"hosts": ["n1"], "spoilt": "scrap"}), "`spoilt`"),
         (json!({"hosts": ["n1"], "claim-directory": "x"}), "no absolute path"),
         (json!({"hosts": ["n1"], "ssh-options": {"A B": "c"}}), "no option of ssh_config"),
         (json!({"hots": ["n1"]}), "did you mean `hosts`"),

@@ -50,17 +50,18 @@ impl Listing {
     /// Reads it; a directory that does not exist is empty.
     pub(crate) fn read(root: &Path) -> io::Result<Self> {
         let mut listing = Self::default();
-        match fs::symlink_metadata(root) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(listing),
-            Err(error) => return Err(error),
-            Ok(_) => {}
-        }
         let mut pending = vec![PathBuf::new()];
         while let Some(directory) = pending.pop() {
             if directory.components().count() > MAX_DEPTH {
                 return Err(io::Error::other(format!("directories are nested deeper than {MAX_DEPTH}")));
             }
-            let mut entries = fs::read_dir(root.join(&directory))?.collect::<io::Result<Vec<_>>>()?;
+            let entries = match fs::read_dir(root.join(&directory)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound && directory.as_os_str().is_empty() => {
+                    break;
+                }
+                entries => entries?,
+            };
+            let mut entries = entries.collect::<io::Result<Vec<_>>>()?;
             entries.sort_by_key(fs::DirEntry::file_name);
             for entry in entries {
                 let (path, kind) = (directory.join(entry.file_name()), entry.file_type()?);
@@ -114,26 +115,32 @@ fn try_place(
             name.push(&compression.suffix);
             to.set_file_name(name);
         }
-        // What an earlier report of this run left: another link to the artifacts must not be written through.
-        match fs::remove_file(&to) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        let make = || match compression {
+            Some(compression) => compress(&from, &to, compression),
+            None => link_or_copy(&from, &to),
+        };
         placed.push(to.clone());
-        match compression {
-            Some(compression) => compress(&from, &to, compression)?,
-            None => link_or_copy(&from, &to)?,
+        match make() {
+            // What an earlier report of this run left.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                fs::remove_file(&to)?;
+                make()?;
+            }
+            made => made?,
         }
     }
     Ok(())
 }
 
 /// A link costs nothing; across file systems, or where links are not allowed, the system copies, sharing the data if the
-/// file system can.
+/// file system can. What is there already may be another link to the artifacts: it is not written through, but an error.
 fn link_or_copy(from: &Path, to: &Path) -> io::Result<()> {
     match fs::hard_link(from, to) {
         Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(error),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists) => {
+            Err(error)
+        }
+        Err(_) if fs::symlink_metadata(to).is_ok() => Err(io::ErrorKind::AlreadyExists.into()),
         Err(_) => fs::copy(from, to).map(|_| ()),
     }
 }

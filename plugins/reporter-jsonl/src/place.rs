@@ -14,6 +14,8 @@ use crate::sink::{Codec, Sink};
 
 /// Longest line of a `results` file.
 const MAX_LINE_BYTES: u64 = 64 << 20;
+/// Bytes of results that are held, so that they are read once; a test with more of them has its file read twice.
+const MAX_HELD_BYTES: u64 = 1 << 20;
 
 /// How a place is written.
 #[derive(Debug, Clone)]
@@ -89,15 +91,28 @@ impl Place {
         };
         let results = artifacts.join("results");
         // Everything is looked at before anything is written.
-        for_each_result(&results, |_| Ok(())).map_err(|error| cannot("read", &results, &error))?;
+        let (mut bytes, mut held) = (0, Vec::new());
+        let looked = for_each_result(&results, |length, result| {
+            bytes += length;
+            if bytes <= MAX_HELD_BYTES {
+                held.push(result);
+            }
+            Ok(())
+        });
+        looked.map_err(|error| cannot("read", &results, &error))?;
         let name = self.place_files(finished, name, &artifacts.join("files"), host)?;
         let compression = self.options.files.clone();
         self.write(|sink| {
-            for_each_result(&results, |result| {
+            let mut line = |result: &ResultLine| {
                 let file_name =
                     |file: &str| compression.as_ref().map_or_else(|| file.to_owned(), |it| it.renamed(file));
                 writeln!(sink, "{}", format::line(&finished.platform, &name, result, file_name))
-            })
+            };
+            if bytes <= MAX_HELD_BYTES {
+                held.iter().try_for_each(line)
+            } else {
+                for_each_result(&results, |_, result| line(&result))
+            }
         })
     }
 
@@ -156,7 +171,8 @@ fn of_verdict(finished: &Finished) -> ResultLine {
     line
 }
 
-fn for_each_result(path: &Path, mut each: impl FnMut(&ResultLine) -> io::Result<()>) -> io::Result<()> {
+/// Gives each line's length and what it says.
+fn for_each_result(path: &Path, mut each: impl FnMut(u64, ResultLine) -> io::Result<()>) -> io::Result<()> {
     let mut file = BufReader::new(File::open(path)?);
     let mut line = Vec::new();
     for number in 1u64.. {
@@ -170,7 +186,7 @@ fn for_each_result(path: &Path, mut each: impl FnMut(&ResultLine) -> io::Result<
         }
         let result = serde_json::from_slice(&line)
             .map_err(|error| io::Error::other(format!("line {number} is no result: {error}")))?;
-        each(&result)?;
+        each(line.len() as u64, result)?;
     }
     Ok(())
 }

@@ -1,6 +1,10 @@
 //! The commands of `cargo xtask`.
 
+mod bench;
+mod campaign;
 mod demo;
+mod executor;
+mod faults;
 mod figures;
 mod fmf_fuzz;
 mod install;
@@ -34,9 +38,20 @@ enum Command {
         /// Also what is slow: the project testing itself, packaging, random crashes
         #[arg(long)]
         all: bool,
+        /// Also what starts virtual machines: libvirt and qemu are installed where that can be done, a kernel is fetched
+        #[arg(long)]
+        machines: bool,
     },
     /// Run the project's own FMF tree (the one at the root) with atex-host over local machines
     SelfTest,
+    /// Break links, machines, servers and disks under running tests, and print how long it took until the host knew
+    Faults {
+        /// Silence in seconds after which a connection is dead, from 10 to 60
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u8).range(10..=60))]
+        keepalive: u8,
+    },
+    /// What a test costs, beside atex; or, with --waiting N, what so many machines cost that wait
+    Bench(bench::Options),
     /// Random FMF trees: compare what atex-host reads in them with what python fmf does ($FMF_PYTHON, else one is installed)
     FmfFuzz {
         /// What the trees depend on
@@ -54,6 +69,14 @@ enum Command {
         /// Which tables [default: all]
         which: Vec<figures::Figures>,
     },
+    /// Kill hosts at random moments, let them clean up or resume, and count what is left, lost or wrong
+    Campaign(campaign::Campaign),
+    /// Run the executor's cases (tests/executor) on machines of yours, in both dialects, and compare what comes of them
+    Executor {
+        /// Arguments for atex-host (default: four machines of this box)
+        #[arg(last = true)]
+        args: Vec<String>,
+    },
     /// Build for release and install program, plugins, manual pages, completions and the plugin-api crate
     Install {
         /// Root of the installation, e.g. /usr/local
@@ -66,10 +89,14 @@ enum Command {
 pub fn run(xtask: Xtask) -> Result<()> {
     match xtask.command {
         Command::Demo { run_dir } => demo::demo(run_dir.as_deref()),
-        Command::Test { all } => test::test(all),
+        Command::Test { all, machines } => test::test(all, machines),
+        Command::Bench(options) => bench::bench(&options),
         Command::SelfTest => selftest::selftest(),
+        Command::Faults { keepalive } => faults::faults(keepalive),
         Command::FmfFuzz { seed, count, release } => fmf_fuzz::fmf_fuzz(seed, count, release),
         Command::Figures { which } => figures::figures(&which),
+        Command::Executor { args } => executor::executor(&args),
+        Command::Campaign(wanted) => campaign::campaign(&wanted),
         Command::Install { prefix } => install::install(&prefix),
     }
 }

@@ -1,15 +1,18 @@
 //! `cargo xtask test`: one command that says whether a change is good.
 
-use std::process::Command;
+use std::{path::PathBuf, process::Command};
 
 use anyhow::Result;
 
 use super::{demo, headline, install, packages, selftest};
-use crate::build::{self, Profile, cargo, in_path, root};
+use crate::build::{self, Profile, cargo, in_path, root, target_dir};
 
-pub(super) fn test(all: bool) -> Result<()> {
+/// `machines`: with those tests that start virtual machines without the help of the processor, which takes some minutes.
+pub(super) fn test(all: bool, machines: bool) -> Result<()> {
     headline("system packages");
     packages::ensure(all)?;
+    let kernel = if machines { packages::machines(&target_dir()?)? } else { PathBuf::new() };
+    let kernel = kernel.to_string_lossy();
 
     headline("formatting");
     step(&["fmt", "--all", "--check"], &[])?;
@@ -27,9 +30,13 @@ pub(super) fn test(all: bool) -> Result<()> {
     let built = built.directory.to_string_lossy();
     headline("tests");
     let tier = if all { "1" } else { "" };
-    let env = [("ATEX_TEST_ALL", tier), (build::BUILT, &*built)];
+    let mut env = vec![("ATEX_TEST_ALL", tier), (build::BUILT, &*built)];
+    if machines {
+        env.push(("ATEX_TEST_KERNEL", &*kernel));
+    }
     if in_path("cargo-nextest") {
-        step(&["nextest", "run", "--workspace", "--no-fail-fast", "--status-level=slow"], &env)?;
+        let shown = ["--status-level=slow", "--final-status-level=flaky"];
+        step(&[&["nextest", "run", "--workspace", "--no-fail-fast"][..], &shown].concat(), &env)?;
     } else {
         step(&["test", "--workspace", "--quiet", "--no-fail-fast", "--lib", "--bins", "--tests"], &env)?;
     }

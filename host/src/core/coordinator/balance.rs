@@ -181,20 +181,21 @@ impl Coordinator {
         }
     }
 
-    /// Asks for machines, for the platform first that has the most work per machine.
+    /// Asks for machines: for platforms first that have none at all, then for the one with the most work per machine.
     fn ask_for_machines(&mut self) {
         loop {
             let lacking = (0..self.platforms.len() as PlatformId)
                 .filter(|&platform| !self.platform(platform).given_up && self.shortage(platform) > 0);
-            let mut wishes: Vec<(u64, Reverse<PlatformId>)> = lacking
+            let mut wishes: Vec<(bool, u64, Reverse<PlatformId>)> = lacking
                 .map(|platform| {
                     let state = self.platform(platform);
-                    (state.work.saturating_mul(16) / (state.held_slots + 1), Reverse(platform))
+                    let work = state.work.saturating_mul(16) / (state.held_slots + 1);
+                    (state.held == 0, work, Reverse(platform))
                 })
                 .collect();
             wishes.sort_unstable();
             let mut asked = false;
-            while let Some((_, Reverse(platform))) = wishes.pop() {
+            while let Some((_, _, Reverse(platform))) = wishes.pop() {
                 if let Some(pool) = self.pool_with_room(platform) {
                     self.reserve(pool, platform);
                     asked = true;

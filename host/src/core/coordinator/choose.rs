@@ -1,6 +1,7 @@
 //! Finding the next test for a machine with room.
 
 use super::Coordinator;
+use super::lifetime::Lives;
 use crate::core::event::{Action, AskId, LeaseId, Note, PlatformId, Question, TestId, Trouble, Wish};
 use crate::core::machines::{Renewal, State};
 use crate::core::runs::{Active, At, Stage};
@@ -145,20 +146,14 @@ impl Coordinator {
 
     /// Starts a test if the machine lives long enough for it, or no other one would live longer.
     fn start_in_time(&mut self, lease: LeaseId, platform: PlatformId, test: TestId) -> bool {
-        let Some(it) = self.leases.get(lease) else { return false };
-        let fresh = it.ran == 0 && it.running.is_empty();
         let need = self.tests.get(test as usize).map_or(0, |test| test.need);
-        let in_time = it.expires.is_none_or(|expires| self.now.saturating_add(need) <= expires);
-        if !in_time && self.renew(lease) {
-            self.rest(lease);
-            return false;
+        let lives = self.lives_for(lease, need);
+        match lives {
+            Lives::LongEnough => self.start(lease, platform, test),
+            Lives::Unknown => self.rest(lease),
+            Lives::No => self.retire(lease),
         }
-        if in_time || fresh {
-            self.start(lease, platform, test);
-            return true;
-        }
-        self.retire(lease);
-        false
+        lives == Lives::LongEnough
     }
 
     /// If the best test of all needs more room than there is, the machine runs empty for it, unless another one does already.
@@ -216,7 +211,7 @@ impl Coordinator {
     pub(super) fn rest(&mut self, lease: LeaseId) {
         let Some(it) = self.leases.get(lease).filter(|it| it.state == State::Ready) else { return };
         let (platform, pool, stall, ran) = (it.platform, it.pool, it.stall, it.ran);
-        let renewing = it.renewal == Renewal::Asked;
+        let renewing = matches!(it.renewal, Renewal::Asked(_));
         if !it.running.is_empty() {
             if it.free() > 0 && it.waits_for.is_none() {
                 self.platform_mut(platform).partial.insert(lease);

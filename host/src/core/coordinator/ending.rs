@@ -1,7 +1,7 @@
 //! Ending the run before its tests have: drain, cancel, let go, leave.
 
 use super::Coordinator;
-use crate::core::event::{Action, ExecutionId, Judgement, TestId};
+use crate::core::event::{Action, ExecutionId, Ruling, TestId};
 use crate::core::machines::State;
 use crate::core::runs::{At, Stage};
 use crate::core::verdict::Cause;
@@ -29,6 +29,11 @@ enum Depth {
 impl Ending {
     pub(super) fn leaves(&self) -> bool {
         self.depth == Depth::Leave
+    }
+
+    /// Nothing is waited for but the machines' return.
+    pub(super) fn lets_go(&self) -> bool {
+        self.depth >= Depth::LetGo
     }
 }
 
@@ -65,7 +70,7 @@ impl Coordinator {
         }
         for execution in self.executions() {
             match self.active.get(&execution).map(|active| &active.stage) {
-                Some(Stage::Judging(_)) => self.judge(execution, Judgement::NONE),
+                Some(Stage::Judging(_)) => self.judge(execution, Ruling::NONE),
                 Some(Stage::Cancelling(cause)) => {
                     let cause = cause.clone();
                     self.close(execution, cause);
@@ -74,6 +79,9 @@ impl Coordinator {
             }
         }
         for lease in self.leases.ids() {
+            if self.is_asked_after(lease) {
+                self.give_back(lease);
+            }
             if matches!(self.leases.state(lease), State::Ready | State::Draining | State::SettingUp) {
                 self.release(lease);
             }

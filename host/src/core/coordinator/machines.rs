@@ -7,7 +7,7 @@ use atex_plugin_api::model::Facts;
 use super::Coordinator;
 use crate::core::event::{Action, Labels, LeaseId, Ms, Note, PlatformId, PoolId, Refusal, Trouble};
 use crate::core::hash::mix;
-use crate::core::machines::{Lease, Renewal, State};
+use crate::core::machines::{Lease, Probe, State};
 use crate::core::timers::Timer;
 
 /// Facts that tests may leave on one machine.
@@ -16,8 +16,8 @@ const LABELS: usize = 100;
 impl Coordinator {
     pub(super) fn reserve(&mut self, pool: PoolId, platform: PlatformId) {
         let Some(from) = self.config.pools.get(usize::from(pool)) else { return };
-        let (slots, renews, time) = (from.slots, from.renews, from.reserve_time);
-        let mut lease = Lease::new(pool, platform, slots, renews, self.now);
+        let (slots, time) = (from.slots, from.reserve_time);
+        let mut lease = Lease::new(pool, platform, slots, self.now);
         lease.deadline = self.now.saturating_add(time);
         let lease = self.leases.push(lease);
         let state = &mut self.pools[usize::from(pool)];
@@ -36,10 +36,10 @@ impl Coordinator {
         let pool = usize::from(it.pool);
         match it.state {
             State::Reserving => {
-                it.expires = expires;
                 let platform = it.platform;
                 self.pools[pool].reserving -= 1;
                 self.pools[pool].succeeded();
+                self.promised(lease, expires);
                 self.begin_setup(lease, platform);
             }
             State::Aborting => {
@@ -159,6 +159,10 @@ impl Coordinator {
         if it.state != State::SettingUp || it.setup != setup {
             return;
         }
+        if it.expires.is_some_and(|end| end <= self.now) {
+            // It took all the time there was.
+            return self.setup_failed(lease, setup, false);
+        }
         it.deadline = Ms::MAX;
         let (pool, platform, took, slots) =
             (it.pool, it.platform, self.now.saturating_sub(it.since), it.slots);
@@ -180,12 +184,13 @@ impl Coordinator {
         self.offer(lease);
     }
 
-    pub(super) fn setup_failed(&mut self, lease: LeaseId, setup: u32) {
+    pub(super) fn setup_failed(&mut self, lease: LeaseId, setup: u32, lost: bool) {
         let Some(it) = self.leases.get_mut(lease) else { return };
         if it.state != State::SettingUp || it.setup != setup {
             return;
         }
         it.spoilt = true;
+        it.lost |= lost;
         let platform = it.platform;
         let most = self.config.limits.setup_failures;
         let state = self.platform_mut(platform);
@@ -212,60 +217,15 @@ impl Coordinator {
 
     pub(super) fn lost(&mut self, lease: LeaseId) {
         let Some(it) = self.leases.get_mut(lease) else { return };
-        if !matches!(it.state, State::SettingUp | State::Ready | State::Draining) {
-            return;
-        }
-        it.spoilt = true;
-        self.release(lease);
-    }
-
-    pub(super) fn renewed(&mut self, lease: LeaseId, expires: Option<Ms>) {
-        let Some(it) = self.leases.get_mut(lease) else { return };
-        if it.renewal != Renewal::Asked {
-            return;
-        }
-        // A renewal that gains nothing must not be asked for again and again.
-        let gained = match (it.expires, expires) {
-            (Some(old), Some(new)) => new > old,
-            (old, new) => old.is_some() && new.is_none(),
-        };
-        it.expires = expires;
-        it.renewal = if gained { Renewal::Possible } else { Renewal::Impossible };
-        it.deadline = Ms::MAX;
-        self.after_renewal(lease);
-    }
-
-    pub(super) fn renew_failed(&mut self, lease: LeaseId) {
-        let Some(it) = self.leases.get_mut(lease) else { return };
-        if it.renewal != Renewal::Asked {
-            return;
-        }
-        it.renewal = Renewal::Impossible;
-        it.deadline = Ms::MAX;
-        self.after_renewal(lease);
-    }
-
-    fn after_renewal(&mut self, lease: LeaseId) {
-        if self.leases.state(lease) == State::Ready {
-            self.arm(lease);
-            self.offer(lease);
-        }
-    }
-
-    /// Asks for a longer lease, if that is possible. Returns whether an answer is to be waited for.
-    pub(super) fn renew(&mut self, lease: LeaseId) -> bool {
-        let deadline = self.now.saturating_add(self.config.limits.abort_time);
-        let Some(it) = self.leases.get_mut(lease) else { return false };
-        match it.renewal {
-            Renewal::Asked => true,
-            Renewal::Impossible => false,
-            Renewal::Possible => {
-                it.renewal = Renewal::Asked;
-                it.deadline = deadline;
-                self.arm(lease);
-                self.out.push(Action::Renew { lease });
-                true
+        let setup = it.setup;
+        match it.state {
+            // Machines that die of their set-up must come to an end too.
+            State::SettingUp => self.setup_failed(lease, setup, true),
+            State::Ready | State::Draining => {
+                (it.spoilt, it.lost) = (true, true);
+                self.release(lease);
             }
+            _ => {}
         }
     }
 
@@ -295,7 +255,7 @@ impl Coordinator {
             }
             self.arm(lease);
             self.out.push(Action::Abort { lease });
-        } else {
+        } else if !self.ask_after(lease) {
             self.give_back(lease);
         }
     }
@@ -306,7 +266,7 @@ impl Coordinator {
         let deadline = self.now.saturating_add(self.config.limits.release_time);
         let Some(it) = self.leases.get_mut(lease) else { return };
         it.deadline = deadline;
-        it.pausing = false;
+        (it.pausing, it.probe) = (false, Probe::None);
         let spoilt = it.spoilt;
         self.arm(lease);
         self.out.push(Action::Release { lease, spoilt });
@@ -320,6 +280,8 @@ impl Coordinator {
                 }
                 self.gone(lease);
             }
+            // Not asked for yet.
+            State::Releasing if self.is_asked_after(lease) => {}
             State::Releasing | State::Uncertain => self.gone(lease),
             _ => {}
         }
@@ -331,7 +293,7 @@ impl Coordinator {
         let (most, backoff, longest) = (limits.release_tries, limits.backoff, limits.abort_time);
         let now = self.now;
         let Some(it) = self.leases.get_mut(lease) else { return };
-        if it.state != State::Releasing || it.pausing {
+        if it.state != State::Releasing || it.pausing || it.probe != Probe::None {
             return;
         }
         it.tries += 1;

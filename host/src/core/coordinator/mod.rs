@@ -14,6 +14,7 @@
 mod balance;
 mod choose;
 mod ending;
+mod lifetime;
 mod machines;
 mod policies;
 mod runs;
@@ -89,6 +90,7 @@ struct ChainState {
     silent: bool,
     /// Per policy: when it wants to be woken, and when its timer is set.
     wakes: Vec<(Option<Ms>, Ms)>,
+    names: Vec<Arc<str>>,
 }
 
 impl ChainState {
@@ -107,7 +109,13 @@ impl ChainState {
             judges: any(|wants| wants.judge),
             silent: false,
             wakes: vec![(None, Ms::MAX); shape.wants.len()],
+            names: shape.names.clone(),
         }
+    }
+
+    /// The name of a policy, empty if nobody told it.
+    fn name(&self, policy: u16) -> Arc<str> {
+        self.names.get(usize::from(policy)).cloned().unwrap_or_default()
     }
 }
 
@@ -223,11 +231,14 @@ impl Coordinator {
             Event::ReserveFailed { lease, refusal, certain } => self.reserve_failed(lease, refusal, certain),
             Event::Identified { lease, facts } => self.identified(lease, &facts),
             Event::SetUp { lease, setup } => self.set_up(lease, setup),
-            Event::SetupFailed { lease, setup } => self.setup_failed(lease, setup),
+            Event::SetupFailed { lease, setup, lost } => self.setup_failed(lease, setup, lost),
             Event::Label { lease, key, value } => self.labelled(lease, key, value),
             Event::Lost { lease } => self.lost(lease),
             Event::Renewed { lease, expires } => self.renewed(lease, expires),
-            Event::RenewFailed { lease } => self.renew_failed(lease),
+            Event::RenewFailed { lease, again } => self.renew_failed(lease, again),
+            Event::Away { lease } => self.away(lease),
+            Event::Back { lease } => self.back(lease),
+            Event::Probed { lease, alive } => self.probed(lease, alive),
             Event::Released { lease } | Event::Absent { lease } => self.released(lease),
             Event::ReleaseFailed { lease } => self.release_failed(lease),
             Event::Finished { execution, outcome, exit, status } => {
@@ -238,9 +249,9 @@ impl Coordinator {
             Event::Extended { execution, until } => self.extended(execution, until),
             Event::Ranked { ask, ranks, differ } => self.ranked(ask, &ranks, &differ),
             Event::Preferred { lease, ask, wishes } => self.preferred(lease, ask, &wishes),
-            Event::Judged { execution, judgement } => self.judged_by_policies(execution, judgement),
+            Event::Judged { execution, ruling } => self.judged_by_policies(execution, ruling),
             Event::Commands { chain, commands } => self.commands(chain, commands),
-            Event::Stop { level, signal } => self.stop(level, signal),
+            Event::Stop { level, cause } => self.stop(level, &cause),
         }
     }
 
@@ -329,12 +340,11 @@ impl Coordinator {
         }
     }
 
-    fn stop(&mut self, level: Shutdown, signal: i32) {
-        let cause = Cause::Signal { signal };
+    fn stop(&mut self, level: Shutdown, cause: &Cause) {
         match level {
-            Shutdown::Finish => self.cancel(&cause),
-            Shutdown::Release => self.let_go(&cause),
-            Shutdown::Leave => self.leave(&cause),
+            Shutdown::Finish => self.cancel(cause),
+            Shutdown::Release => self.let_go(cause),
+            Shutdown::Leave => self.leave(cause),
         }
     }
 }

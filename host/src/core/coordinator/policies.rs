@@ -202,7 +202,7 @@ impl Coordinator {
                 }
                 self.choose_and_go_on(lease, &[]);
             }
-            Open::Judge(execution) => self.judge(execution, crate::core::event::Judgement::NONE),
+            Open::Judge(execution) => self.judge(execution, crate::core::event::Ruling::NONE),
             Open::Rank(ask) => {
                 self.take_ranks(ask, None, &[]);
                 self.fill_lanes();
@@ -223,10 +223,14 @@ impl Coordinator {
         let waits = |it: &Self, test| it.at(test) == At::Queued && it.chain_of(it.platform_of(test)) == chain;
         match command {
             Command::Skip(test, reason) if waits(self, test) => {
-                self.not_run(test, Cause::PolicySkipped { policy, reason });
+                let name = self.chain(chain).name(policy);
+                self.not_run(test, Cause::PolicySkipped { policy, name, reason });
             }
             Command::Rerank(test) if waits(self, test) => self.rerank(test),
-            Command::Stop(reason) => self.drain(&Cause::PolicyStopped { policy, reason }),
+            Command::Stop(reason) => {
+                let name = self.chain(chain).name(policy);
+                self.drain(&Cause::PolicyStopped { policy, name, reason });
+            }
             Command::WakeAt(at) => self.wake_policy_at(chain, policy, at),
             _ => {}
         }

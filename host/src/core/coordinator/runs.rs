@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use atex_plugin_api::policy::Judgement;
-
 use super::Coordinator;
-use crate::core::event::{Action, ExecutionId, FinishedRun, LeaseId, Ms, Note, Outcome, TestId, Trouble};
+use crate::core::event::{
+    Action, ExecutionId, FinishedRun, LeaseId, Ms, Note, Outcome, Ruling, TestId, Trouble,
+};
 use crate::core::runs::{Active, At, Stage};
 use crate::core::timers::Open;
 use crate::core::verdict::{Cause, Judged, Verdict};
@@ -33,22 +33,22 @@ impl Coordinator {
         let chain = self.chain_of(self.platform_of(test));
         let state = self.chain(chain);
         if cancelled || !state.judges || state.silent {
-            self.judge(execution, Judgement::NONE);
+            self.judge(execution, Ruling::NONE);
             return;
         }
         self.timers.ask(self.now.saturating_add(self.config.limits.answer_time), Open::Judge(execution));
         self.out.push(Action::Judge { chain, execution, run: Box::new(run) });
     }
 
-    pub(super) fn judged_by_policies(&mut self, execution: ExecutionId, judgement: Judgement) {
+    pub(super) fn judged_by_policies(&mut self, execution: ExecutionId, ruling: Ruling) {
         let Some(active) = self.active.get(&execution) else { return };
         let platform = self.platform_of(active.test);
         self.answered(platform);
-        self.judge(execution, judgement);
+        self.judge(execution, ruling);
     }
 
     /// A run that ended is judged: run again, or the verdict.
-    pub(super) fn judge(&mut self, execution: ExecutionId, judgement: Judgement) {
+    pub(super) fn judge(&mut self, execution: ExecutionId, ruling: Ruling) {
         if !self.active.get(&execution).is_some_and(|active| matches!(active.stage, Stage::Judging(_))) {
             return;
         }
@@ -58,19 +58,19 @@ impl Coordinator {
         let outcome = run.outcome;
         self.runs += 1;
         self.passes += u64::from(outcome == Outcome::Passed);
-        self.wear(lease, test, outcome, judgement.spoilt);
+        self.wear(lease, test, outcome, ruling.spoilt);
         let attempts = run.attempt.saturating_add(1);
-        let wanted = judgement.rerun == Some(true) && attempts < self.config.limits.max_attempts;
-        let again = wanted && !judgement.stop && self.is_open_for_work();
+        let wanted = ruling.rerun == Some(true) && attempts < self.config.limits.max_attempts;
+        let again = wanted && ruling.stop.is_none() && self.is_open_for_work();
         let judged = Judged { execution, outcome };
         if let Some(entry) = self.tests.get_mut(test as usize) {
             (entry.attempt, entry.last_machine) = (attempts, lease);
         }
         let chain = self.chain_of(self.platform_of(test));
         self.note(chain, Note::Finished { run, last: !again });
-        if judgement.stop {
-            let reason = "a finished run was judged so".to_owned();
-            self.drain(&Cause::PolicyStopped { policy: u16::MAX, reason });
+        if let Some(policy) = ruling.stop {
+            let (name, reason) = (self.chain(chain).name(policy), "that is how it judged a run".to_owned());
+            self.drain(&Cause::PolicyStopped { policy, name, reason });
         }
         if again {
             self.judged.insert(test, judged);
@@ -123,6 +123,9 @@ impl Coordinator {
         }
         let lease = active.lease;
         self.execution_lost(execution);
+        if let Some(it) = self.leases.get_mut(lease) {
+            it.lost = true;
+        }
         self.retire(lease);
     }
 

@@ -2,7 +2,7 @@
 
 use super::Coordinator;
 use crate::core::event::{ChainId, ExecutionId, LeaseId, Ms, Note, Refusal, Trouble};
-use crate::core::machines::{Renewal, State};
+use crate::core::machines::{Probe, State};
 use crate::core::runs::Stage;
 use crate::core::timers::{Open, Timer};
 use crate::core::verdict::Cause;
@@ -11,19 +11,14 @@ impl Coordinator {
     /// When a lease needs attention, if nothing happens before.
     pub(super) fn due(&self, lease: LeaseId) -> Ms {
         let Some(it) = self.leases.get(lease) else { return Ms::MAX };
-        if !matches!(it.state, State::Ready | State::Draining) {
-            return it.deadline;
+        match it.state {
+            State::SettingUp | State::Releasing => it.deadline.min(Self::lifetime_due(it)),
+            State::Ready | State::Draining => {
+                let runs = it.running.iter().filter_map(|run| self.active.get(&run.execution));
+                runs.map(|active| active.until).min().unwrap_or(Ms::MAX).min(Self::lifetime_due(it))
+            }
+            State::Reserving | State::Aborting | State::Uncertain | State::Gone => it.deadline,
         }
-        let untils =
-            it.running.iter().filter_map(|run| self.active.get(&run.execution)).map(|active| active.until);
-        let first = untils.min().unwrap_or(Ms::MAX);
-        first.min(it.deadline).min(self.renew_at(lease).unwrap_or(Ms::MAX))
-    }
-
-    /// When a lease is to be made longer.
-    fn renew_at(&self, lease: LeaseId) -> Option<Ms> {
-        let it = self.leases.get(lease).filter(|it| it.renewal == Renewal::Possible)?;
-        Some(it.expires?.saturating_sub(self.config.limits.renew_lead))
     }
 
     /// Deals with everything that is due.
@@ -100,7 +95,9 @@ impl Coordinator {
                 self.pools[usize::from(pool)].reserving -= 1;
                 self.doubt(lease);
             }
-            State::SettingUp => self.setup_failed(lease, setup),
+            State::SettingUp if it.deadline <= self.now => self.setup_failed(lease, setup, false),
+            State::SettingUp => self.lifetime_is_due(lease),
+            State::Releasing if it.probe != Probe::None => self.probed(lease, None),
             State::Releasing if it.pausing => self.give_back(lease),
             State::Releasing => self.release_overdue(lease),
             State::Uncertain => {
@@ -126,13 +123,7 @@ impl Coordinator {
     }
 
     fn working_lease_due(&mut self, lease: LeaseId) {
-        let Some(it) = self.leases.get(lease) else { return };
-        if it.deadline <= self.now {
-            self.renew_failed(lease);
-        }
-        if self.renew_at(lease).is_some_and(|at| at <= self.now) {
-            self.renew(lease);
-        }
+        self.lifetime_is_due(lease);
         let Some(it) = self.leases.get(lease) else { return };
         let overdue: Vec<ExecutionId> = it.running.iter().map(|run| run.execution).collect();
         for execution in overdue {

@@ -91,9 +91,14 @@ pub(crate) struct Lease {
     pub(crate) waits_for: Option<TestId>,
     /// Not to be used again; a machine that is lost is spoilt too.
     pub(crate) spoilt: bool,
+    /// Nobody gets to it any more: its provider is asked what became of it before it is given back.
+    pub(crate) lost: bool,
+    pub(crate) probe: Probe,
     pub(crate) expires: Option<Ms>,
     pub(crate) renewal: Renewal,
-    /// When `reserve`, a set-up, `release` or a renewal is overdue; runs have their own.
+    /// A renewal was asked for, and the last answer was that the machine is kept for longer.
+    pub(crate) renewed: Option<bool>,
+    /// When `reserve`, a set-up, or `release` is overdue; runs, renewals and probes have their own.
     pub(crate) deadline: Ms,
     /// The earliest timer that is set for it.
     pub(crate) armed: Ms,
@@ -105,16 +110,30 @@ pub(crate) struct Lease {
     pub(crate) stuck: bool,
 }
 
-/// Whether the lease can be made longer.
+/// What is done about the end of a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Renewal {
-    Possible,
-    Asked,
-    Impossible,
+    /// A longer one is asked for at this time; [`Ms::MAX`]: it has no end.
+    Planned(Ms),
+    /// One was asked for; the answer is given up at this time.
+    Asked(Ms),
+    /// It ends, and nobody can help that: from this time on the machine gets no test.
+    Final(Ms),
+}
+
+/// Whether its provider is asked what became of a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Probe {
+    /// It is where it should be.
+    None,
+    /// It is away on purpose, and asked about at this time.
+    Planned(Ms),
+    /// It was asked about; the answer is given up at this time.
+    Asked(Ms),
 }
 
 impl Lease {
-    pub(crate) fn new(pool: PoolId, platform: PlatformId, slots: u16, renews: bool, now: Ms) -> Self {
+    pub(crate) fn new(pool: PoolId, platform: PlatformId, slots: u16, now: Ms) -> Self {
         Self {
             pool,
             platform,
@@ -136,8 +155,11 @@ impl Lease {
             ask: None,
             waits_for: None,
             spoilt: false,
+            lost: false,
+            probe: Probe::None,
             expires: None,
-            renewal: if renews { Renewal::Possible } else { Renewal::Impossible },
+            renewal: Renewal::Planned(Ms::MAX),
+            renewed: None,
             deadline: Ms::MAX,
             armed: Ms::MAX,
             tries: 0,
@@ -148,6 +170,11 @@ impl Lease {
 
     pub(crate) fn free(&self) -> u16 {
         self.slots.saturating_sub(self.used)
+    }
+
+    /// No test has been started on it yet.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.ran == 0 && self.running.is_empty()
     }
 
     /// Occupies slots for an execution; returns the number of its slot.

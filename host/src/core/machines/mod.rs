@@ -4,6 +4,6 @@ mod leases;
 mod platforms;
 mod pools;
 
-pub(crate) use leases::{Lease, Leases, Renewal, State};
+pub(crate) use leases::{Lease, Leases, Probe, Renewal, State};
 pub(crate) use platforms::PlatformState;
 pub(crate) use pools::PoolState;

@@ -19,7 +19,7 @@ use super::config::{Config, Misfit, TestPlan};
 use super::coordinator::Coordinator;
 use super::event::{Action, Command, Event, ExecutionId, LeaseId, Ms, Outcome, Refusal, Shutdown, TestId};
 use super::hash::mix;
-use super::verdict::Verdict;
+use super::verdict::{Cause, Verdict};
 
 pub use cpu::cpu_time;
 pub use forecast::{Forecast, Row, forecast, usual_machines};
@@ -51,6 +51,12 @@ pub struct World {
     /// Machines that die within [`life`](Self::life) after they came up.
     pub deaths: u64,
     pub life: Ms,
+    /// How long a machine is lent, at first and with each renewal; 0: for good.
+    pub lease: Ms,
+    pub renew_failures: u64,
+    /// Runs in which the machine reboots, and those that leave a label on it.
+    pub reboots: u64,
+    pub labels: u64,
     /// Facts of the machines, one after the other.
     pub facts: Vec<Arc<Facts>>,
     /// When somebody stops the run, and how.
@@ -69,6 +75,10 @@ impl Default for World {
             release_failures: 0,
             deaths: 0,
             life: 3_600_000,
+            lease: 0,
+            renew_failures: 0,
+            reboots: 0,
+            labels: 0,
             facts: vec![Arc::new(Facts::new())],
             stops: vec![],
         }
@@ -118,6 +128,8 @@ pub struct Outcomes {
     /// Machines that came into being, and the most that were held at once.
     pub machines: u32,
     pub peak: u32,
+    /// Machines that the provider took away while tests ran on them, because their time was over.
+    pub expired: u32,
     /// Slot time spent with running tests, and slot time of machines that were held.
     pub busy: u128,
     pub held: u128,
@@ -194,6 +206,8 @@ enum Thing {
     Die(LeaseId),
     /// A machine goes away.
     Vanish(LeaseId),
+    /// The provider takes a machine back, unless it has promised otherwise meanwhile.
+    Expire(LeaseId),
 }
 
 /// In the order of time, then of planning.
@@ -226,6 +240,8 @@ struct Machine {
     /// Since when there is a machine.
     since: Option<Ms>,
     dead: bool,
+    /// When the provider takes it away.
+    expires: Option<Ms>,
     executions: Vec<Execution>,
 }
 
@@ -262,7 +278,8 @@ struct Simulation<'a> {
 impl Simulation<'_> {
     fn run(&mut self) {
         for &(at, level) in &self.world.stops {
-            self.plan(at, Thing::Hear(Box::new(Event::Stop { level, signal: 2 })));
+            let cause = Cause::Signal { signal: 2 };
+            self.plan(at, Thing::Hear(Box::new(Event::Stop { level, cause })));
         }
         for (number, ready) in self.chains.iter_mut().enumerate() {
             let commands = std::mem::take(&mut ready.commands);
@@ -349,12 +366,13 @@ impl Simulation<'_> {
                 if works && self.roll(2) >= self.world.setup_failures {
                     self.answer(0, &Event::SetUp { lease, setup });
                 } else if works {
-                    self.answer(0, &Event::SetupFailed { lease, setup });
+                    self.answer(0, &Event::SetupFailed { lease, setup, lost: false });
                 }
             }
             Thing::End(lease, execution) => self.end(lease, execution),
             Thing::Die(lease) => self.die(lease),
             Thing::Vanish(lease) => self.vanish(lease),
+            Thing::Expire(lease) => self.expire(lease),
         }
         None
     }
@@ -370,11 +388,40 @@ impl Simulation<'_> {
         }
         machine.since = Some(self.now);
         self.out.machines += 1;
-        self.answer(0, &Event::Reserved { lease, expires: None });
+        let expires = self.promise(lease);
+        self.answer(0, &Event::Reserved { lease, expires });
         if self.roll(3) < self.world.deaths {
             let life = mix(self.world.seed ^ mix(u64::from(lease) + 77)) % self.world.life.max(1);
             self.plan(self.now + life, Thing::Die(lease));
         }
+    }
+
+    /// The provider lends a machine from now on for its usual time.
+    fn promise(&mut self, lease: LeaseId) -> Option<Ms> {
+        let end = (self.world.lease > 0).then(|| self.now + self.world.lease)?;
+        self.machines.get_mut(lease as usize)?.expires = Some(end);
+        self.plan(end, Thing::Expire(lease));
+        Some(end)
+    }
+
+    fn expire(&mut self, lease: LeaseId) {
+        let Some(machine) = self.machines.get(lease as usize) else { return };
+        if machine.since.is_some() && !machine.dead && machine.expires.is_some_and(|end| end <= self.now) {
+            self.out.expired += u32::from(!machine.executions.is_empty());
+            self.die(lease);
+        }
+    }
+
+    fn renew(&mut self, lease: LeaseId) {
+        let roll = self.roll(5);
+        let there =
+            self.machines.get(lease as usize).is_some_and(|machine| machine.since.is_some() && !machine.dead);
+        if !there || roll < self.world.renew_failures {
+            let again = roll.is_multiple_of(2);
+            return self.answer(MOMENT, &Event::RenewFailed { lease, again });
+        }
+        let expires = self.promise(lease);
+        self.answer(MOMENT, &Event::Renewed { lease, expires });
     }
 
     fn die(&mut self, lease: LeaseId) {
@@ -444,7 +491,8 @@ impl Simulation<'_> {
                 self.plan(self.now + 10 * MOMENT, Thing::Vanish(lease));
             }
             Action::Setup { lease, setup, .. } => self.set_up(lease, setup),
-            Action::Renew { lease } => self.answer(MOMENT, &Event::RenewFailed { lease }),
+            Action::Renew { lease } => self.renew(lease),
+            Action::Probe { lease } => self.probe(lease),
             Action::Release { lease, .. } => self.release(lease),
             Action::Run { lease, execution, test, attempt, .. } => {
                 self.start(lease, execution, test, attempt);
@@ -488,7 +536,7 @@ impl Simulation<'_> {
             }
             Action::Judge { chain, execution, run } => {
                 let Some(ready) = self.chains.get_mut(usize::from(chain)) else { return };
-                Event::Judged { execution, judgement: ready.chain.judge(&run) }
+                Event::Judged { execution, ruling: ready.chain.judge(&run) }
             }
             Action::Note { chain, now, note } => {
                 let Some(ready) = self.chains.get_mut(usize::from(chain)) else { return };
@@ -515,6 +563,12 @@ impl Simulation<'_> {
         if machine.since.is_none() && !std::mem::replace(&mut machine.aborted, true) {
             self.answer(MOMENT, &Event::ReserveFailed { lease, refusal: Refusal::Failed, certain: true });
         }
+    }
+
+    fn probe(&mut self, lease: LeaseId) {
+        let alive =
+            self.machines.get(lease as usize).is_some_and(|machine| machine.since.is_some() && !machine.dead);
+        self.answer(MOMENT, &Event::Probed { lease, alive: Some(alive) });
     }
 
     fn set_up(&mut self, lease: LeaseId, setup: u32) {
@@ -551,6 +605,15 @@ impl Simulation<'_> {
         let started = self.now;
         let (number, exit) = (execution, failed.into());
         machine.executions.push(Execution { number, test, started, claim, outcome, exit });
-        self.plan(self.now + truth.real.min(plan.limit), Thing::End(lease, execution));
+        let real = truth.real.min(plan.limit);
+        self.plan(self.now + real, Thing::End(lease, execution));
+        if self.roll(6) < self.world.reboots {
+            self.answer(real / 3, &Event::Away { lease });
+            self.answer(real / 2, &Event::Back { lease });
+        }
+        if self.roll(7) < self.world.labels {
+            let (key, value) = (Arc::from(format!("k{}", test % 3)), Arc::from(test.to_string()));
+            self.answer(real / 2, &Event::Label { lease, key, value });
+        }
     }
 }

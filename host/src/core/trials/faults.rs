@@ -4,14 +4,16 @@
 
 use std::sync::Arc;
 
-use atex_plugin_api::policy::{Judgement, Policy, WHOLE_MACHINE};
+use atex_plugin_api::policy::{Policy, WHOLE_MACHINE};
 
 use super::watch::{Meddling, Watch};
 use crate::core::config::{Config, Past, TestPlan};
-use crate::core::event::{Action, Command, Event, Ms, Outcome, Prefer, Rank, Refusal, Shutdown, Wish};
+use crate::core::event::{
+    Action, Command, Event, Ms, Outcome, Prefer, Rank, Refusal, Ruling, Shutdown, Wish,
+};
 use crate::core::simulate::{Observer, Outcomes, SyntheticTest, Truth, World, simulate};
 use crate::core::testing::{self, Destructive, Longest, Reruns};
-use crate::core::verdict::Verdict;
+use crate::core::verdict::{Cause, Verdict};
 
 /// One thing that goes wrong.
 #[derive(Debug, Clone)]
@@ -139,19 +141,25 @@ fn intruders() -> Vec<Event> {
         Event::Commands { chain: 0, commands: (0..5).map(|test| (0, Command::Rerank(test))).collect() },
     ];
     all.extend(
-        [Shutdown::Finish, Shutdown::Release, Shutdown::Leave].map(|level| Event::Stop { level, signal: 15 }),
+        [Shutdown::Finish, Shutdown::Release, Shutdown::Leave]
+            .map(|level| Event::Stop { level, cause: Cause::Signal { signal: 15 } }),
     );
     for lease in [0, 1, 2, u32::MAX] {
         all.extend([
             Event::Reserved { lease, expires: Some(1) },
             Event::Identified { lease, facts: Arc::default() },
             Event::SetUp { lease, setup: 1 },
-            Event::SetupFailed { lease, setup: 1 },
-            Event::SetupFailed { lease, setup: 0 },
+            Event::SetupFailed { lease, setup: 1, lost: false },
+            Event::SetupFailed { lease, setup: 1, lost: true },
+            Event::SetupFailed { lease, setup: 0, lost: true },
             Event::Label { lease, key: "k".into(), value: "v".into() },
             Event::Lost { lease },
             Event::Renewed { lease, expires: None },
-            Event::RenewFailed { lease },
+            Event::RenewFailed { lease, again: true },
+            Event::Away { lease },
+            Event::Back { lease },
+            Event::Probed { lease, alive: Some(false) },
+            Event::Probed { lease, alive: None },
             Event::Released { lease },
             Event::ReleaseFailed { lease },
             Event::Absent { lease },
@@ -174,8 +182,8 @@ fn intruders() -> Vec<Event> {
             Event::RunLost { execution },
             Event::Extended { execution, until: None },
             Event::Extended { execution, until: Some(0) },
-            Event::Judged { execution, judgement: Judgement::stop() },
-            Event::Judged { execution, judgement: Judgement::rerun(true) },
+            Event::Judged { execution, ruling: Ruling { stop: Some(1), ..Ruling::NONE } },
+            Event::Judged { execution, ruling: Ruling { rerun: Some(true), ..Ruling::NONE } },
         ]);
     }
     all

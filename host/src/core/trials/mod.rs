@@ -1,8 +1,10 @@
 //! The coordinator as a whole, in virtual time.
 
+mod crash;
 mod faults;
 mod figures;
 mod promises;
+mod provider;
 mod scripted;
 mod watch;
 mod whole;

@@ -7,7 +7,7 @@ use atex_plugin_api::model::Facts;
 use atex_plugin_api::policy::{Outcome, Policy, Queued, WHOLE_MACHINE};
 
 use super::watch::{Meddling, Watch};
-use crate::core::config::{Config, Past, Platform, Pool, Served, TestPlan};
+use crate::core::config::{Config, Past, Platform, Pool, Served, Shape, TestPlan};
 use crate::core::event::{FinishedRun, Question, Shutdown};
 use crate::core::hash::mix;
 use crate::core::simulate::{Outcomes, Ready, SyntheticTest, Truth, World, simulate};
@@ -15,6 +15,9 @@ use crate::core::testing::{
     self, Affinity, ByKind, Destructive, Exclusive, FailFast, Fitness, Isolate, Longest, Nonsense, Priority,
     Reruns, Shard, Shuffle, TimeLimit,
 };
+
+/// Values of the key `group`.
+const GROUPS: u64 = 6;
 
 struct Dice(u64);
 
@@ -37,13 +40,15 @@ struct Trial {
     meddling: Meddling,
 }
 
-/// The policies of a trial.
+/// The policies of one chain of a trial.
 struct Chosen {
     policies: Vec<Box<dyn Policy>>,
     /// Reruns that the first of them allows.
     reruns: u16,
     /// One of them judges as it likes.
     wild: bool,
+    /// One of them keeps tests of a group apart.
+    exclusive: bool,
 }
 
 fn tests(dice: &mut Dice, platforms: u16) -> Vec<SyntheticTest> {
@@ -68,9 +73,9 @@ fn tests(dice: &mut Dice, platforms: u16) -> Vec<SyntheticTest> {
     tests
 }
 
-fn choose_policies(seed: u64) -> Chosen {
-    let mut dice = Dice(seed ^ 0xabc);
-    let mut wild = false;
+fn choose_policies(seed: u64, chain: u16) -> Chosen {
+    let mut dice = Dice(seed ^ 0xabc ^ u64::from(chain) << 50);
+    let (mut wild, mut exclusive) = (false, false);
     let reruns = dice.roll(3) as u16;
     let mut policies: Vec<Box<dyn Policy>> = vec![Box::new(Reruns::new(reruns, dice.one_in(2)))];
     for _ in 0..dice.roll(6) {
@@ -79,7 +84,10 @@ fn choose_policies(seed: u64) -> Chosen {
             1 => Box::new(Longest::new(true)),
             2 => Box::new(Destructive::default()),
             3 => Box::new(Affinity::default()),
-            4 => Box::new(Exclusive::default()),
+            4 => {
+                exclusive = true;
+                Box::new(Exclusive::default())
+            }
             5 => Box::new(Isolate),
             6 => Box::new(FailFast { most: 1 + dice.roll(30) as u32, seen: 0 }),
             7 => Box::new(TimeLimit::new(dice.roll(4_000_000))),
@@ -93,7 +101,16 @@ fn choose_policies(seed: u64) -> Chosen {
             }
         });
     }
-    Chosen { policies, reruns, wild }
+    Chosen { policies, reruns, wild, exclusive }
+}
+
+/// A chain with its tests registered: those of all platforms, or (`own`) of that with its number.
+fn ready(seed: u64, chain: u16, own: bool, tests: &[SyntheticTest]) -> Ready {
+    let mine = |test: &SyntheticTest| !own || test.plan.platform == chain;
+    let first = tests.iter().position(mine).unwrap_or(0);
+    let count = tests.iter().filter(|test| mine(test)).count();
+    let policies = choose_policies(seed, chain).policies;
+    testing::ready_for(policies, tests, first as u32..(first + count) as u32, GROUPS, seed)
 }
 
 fn pools(dice: &mut Dice, platforms: u16) -> Vec<Pool> {
@@ -101,6 +118,7 @@ fn pools(dice: &mut Dice, platforms: u16) -> Vec<Pool> {
     let mut common = Pool::new(1 + dice.roll(12) as u32, platforms);
     common.slots = slots;
     common.reserve_time = 200_000;
+    (common.renews, common.probes) = (dice.one_in(2), dice.one_in(2));
     if dice.one_in(2) {
         common.serves.iter_mut().for_each(|served| served.flavour = 0);
     }
@@ -133,6 +151,10 @@ fn world(dice: &mut Dice, seed: u64) -> World {
         release_failures: dice.roll(1 + bad),
         deaths: dice.roll(1 + bad),
         life: 1_000_000,
+        lease: if dice.one_in(2) { 50_000 + dice.roll(400_000) } else { 0 },
+        renew_failures: dice.roll(1 + bad),
+        reboots: dice.roll(200),
+        labels: dice.roll(300),
         facts: (0..kinds).map(model).collect(),
         stops,
     }
@@ -142,9 +164,13 @@ fn trial(seed: u64) -> Trial {
     let mut dice = Dice(seed);
     let platforms = 1 + dice.roll(3) as u16;
     let tests = tests(&mut dice, platforms);
-    let shape = testing::ready(choose_policies(seed).policies, &tests, 0, seed).chain.shape();
-    let mut config = Config::simple(1, shape);
-    config.platforms = vec![Platform { chain: 0 }; platforms.into()];
+    let mut config = Config::simple(1, Shape::default());
+    // All platforms with the same policies, or each with its own.
+    let own = dice.one_in(2);
+    config.platforms =
+        (0..platforms).map(|number| Platform { chain: if own { number } else { 0 } }).collect();
+    let chains = if own { platforms } else { 1 };
+    config.chains = (0..chains).map(|chain| ready(seed, chain, own, &tests).chain.shape()).collect();
     config.pools = pools(&mut dice, platforms);
     config.max_machines = 1 + dice.roll(20) as u32;
     config.spares = dice.roll(3) as u32;
@@ -155,6 +181,8 @@ fn trial(seed: u64) -> Trial {
     config.limits.release_time = 20_000;
     config.limits.fails_in_a_row = dice.roll(6) as u32;
     config.limits.max_attempts = 20;
+    config.limits.renew_lead = dice.roll(200_000);
+    config.limits.probe_every = 1 + dice.roll(60_000);
     let one_of_three = |dice: &mut Dice, most| if dice.one_in(3) { dice.roll(most) } else { 0 };
     let meddling = Meddling {
         seed,
@@ -171,11 +199,14 @@ impl Trial {
     /// Runs it; returns what happened, the causes of verdicts, and the notes.
     fn run(&self) -> (Outcomes, BTreeMap<&'static str, u64>) {
         let seed = self.seed;
-        let Chosen { policies, reruns, wild } = choose_policies(seed);
-        let ready = testing::ready(policies, &self.tests, 6, seed);
+        let mut chains: Vec<Ready> =
+            (0..self.config.chains.len()).map(|chain| self.ready(chain as u16)).collect();
+        let chosen: Vec<Chosen> =
+            (0..chains.len()).map(|chain| choose_policies(seed, chain as u16)).collect();
         let (plans, truths): (Vec<_>, Vec<_>) = self.tests.iter().map(|test| (test.plan, test.truth)).unzip();
         let mut watch = Watch::new(&self.config, &plans, self.meddling);
-        let mut chains = [ready];
+        watch.exclusive =
+            (self.meddling.mute == 0 && chosen.iter().all(|chosen| chosen.exclusive)).then_some(GROUPS);
         let outcomes =
             simulate(self.config.clone(), &plans, &truths, &mut chains, &self.world, &mut watch).unwrap();
         assert_eq!(watch.complaints, Vec::<String>::new(), "seed {seed}");
@@ -184,16 +215,25 @@ impl Trial {
             "seed {seed}: it did not end: {} open",
             plans.len() - outcomes.verdict_count()
         );
-        let most = if wild { 20 } else { u32::from(reruns) + 1 };
         for (test, (runs, judged)) in &watch.runs {
+            let Chosen { reruns, wild, .. } = chosen[self.chain_of(*test)];
+            let most = if wild { 20 } else { u32::from(reruns) + 1 };
             assert!(*judged <= most, "seed {seed}: test {test} judged {judged} times");
             let lost = u32::from(self.config.limits.lost_machine_reruns);
             assert!(*runs <= judged + lost + 1, "seed {seed}: test {test} ran {runs} times, judged {judged}");
         }
-        let [mut ready] = chains;
         if seed.is_multiple_of(8) {
-            self.check_replay(&mut ready, &watch);
+            for (chain, ready) in chains.iter_mut().enumerate() {
+                self.check_replay(chain as u16, ready, &watch);
+            }
         }
+        let undisturbed =
+            self.meddling.lost + self.meddling.late + self.world.renew_failures + self.world.deaths == 0;
+        let renewed = self.config.pools.iter().all(|pool| pool.renews);
+        assert!(
+            outcomes.expired == 0 || !undisturbed || !renewed,
+            "seed {seed}: machines expired under tests"
+        );
         let left = self.world.stops.iter().any(|(_, level)| *level == Shutdown::Leave);
         let doubtful = self.meddling.lost + self.meddling.late + self.world.release_failures > 0;
         assert!(outcomes.uncertain == 0 || left || doubtful, "seed {seed}: {} uncertain", outcomes.uncertain);
@@ -202,17 +242,29 @@ impl Trial {
 }
 
 impl Trial {
+    fn ready(&self, chain: u16) -> Ready {
+        ready(self.seed, chain, self.config.chains.len() > 1, &self.tests)
+    }
+
+    fn chain_of(&self, test: u32) -> usize {
+        usize::from(self.config.platforms[usize::from(self.tests[test as usize].plan.platform)].chain)
+    }
+
     /// A chain that hears the notes again says what the one that was there says.
-    fn check_replay(&self, live: &mut Ready, watch: &Watch<'_>) {
-        let mut fresh = testing::ready(choose_policies(self.seed).policies, &self.tests, 6, self.seed);
-        for kind in &watch.kinds {
+    fn check_replay(&self, number: u16, live: &mut Ready, watch: &Watch<'_>) {
+        let mut fresh = self.ready(number);
+        for (_, kind) in watch.kinds.iter().filter(|(chain, _)| *chain == number) {
             fresh.chain.kind(kind);
         }
-        let notes = watch.notes.iter().map(|(now, note)| (*now, note));
+        let notes = watch.notes.iter().filter(|(chain, ..)| *chain == number);
+        let notes = notes.map(|(_, now, note)| (*now, note));
         fresh.chain.replay(std::mem::take(&mut fresh.commands), notes);
         let mut dice = Dice(self.seed);
         for _ in 0..20 {
-            let mut roll = || dice.roll(self.tests.len() as u64) as u32;
+            let of_chain: Vec<u32> = (0..self.tests.len() as u32)
+                .filter(|test| self.chain_of(*test) == usize::from(number))
+                .collect();
+            let mut roll = || of_chain[dice.roll(of_chain.len() as u64) as usize];
             let (test, last, running) = (roll(), roll(), vec![roll()]);
             let (now, machine) = (u64::from(roll()) * 1000, roll());
             let queued = [Queued::new(test, 1, machine)];

@@ -9,7 +9,8 @@ use atex_plugin_api::policy::Wants;
 use crate::core::config::{Config, Past, Platform, Pool, Resume, Served, Shape, TestPlan};
 use crate::core::coordinator::Coordinator;
 use crate::core::event::{
-    Action, Command, Event, ExecutionId, LeaseId, Ms, Outcome, Rank, Refusal, Shutdown, TestId, Trouble,
+    Action, Command, Event, ExecutionId, LeaseId, Ms, Outcome, Rank, Refusal, Ruling, Shutdown, TestId,
+    Trouble,
 };
 use crate::core::verdict::{Cause, Verdict};
 
@@ -46,6 +47,17 @@ impl Drive {
     fn wait(&mut self) -> Vec<Action> {
         self.now = self.coordinator.next_deadline().expect("a deadline");
         self.tell(Event::Tick)
+    }
+
+    /// Lets time pass until something is done.
+    fn wait_on(&mut self) -> Vec<Action> {
+        for _ in 0..100 {
+            let actions = self.wait();
+            if !actions.is_empty() {
+                return actions;
+            }
+        }
+        panic!("nothing is ever done")
     }
 
     /// A reservation succeeds, and the machine is set up at once.
@@ -219,7 +231,7 @@ fn set_ups_that_fail_in_a_row_give_the_platform_up() {
     while let Some(&lease) = reserved(&actions).first() {
         machines += 1;
         drive.tell(Event::Reserved { lease, expires: None });
-        assert_eq!(released(&drive.tell(Event::SetupFailed { lease, setup: 1 })), [lease]);
+        assert_eq!(released(&drive.tell(Event::SetupFailed { lease, setup: 1, lost: false })), [lease]);
         actions = drive.tell(Event::Released { lease });
     }
     assert_eq!(machines, 11);
@@ -254,36 +266,296 @@ fn a_silent_machine_is_taken_for_dead() {
     assert_eq!(released(&actions), [0]);
 }
 
+/// One machine of a pool that renews leases or does not, early enough for what is told by `lead`.
+fn lent(renews: bool, lead: Ms) -> Config {
+    let mut lent = config(1);
+    lent.pools[0].renews = renews;
+    lent.limits.renew_lead = lead;
+    lent
+}
+
+fn renewals(actions: &[Action]) -> usize {
+    actions.iter().filter(|action| matches!(action, Action::Renew { .. })).count()
+}
+
 #[test]
-fn nothing_is_started_that_cannot_end_in_time() {
-    let mut short = config(1);
-    short.pools[0].renews = true;
-    short.limits.renew_lead = 0;
-    let (mut drive, _) = Drive::new(short, &[plan(0), plan(0)]);
+fn without_renewal_nothing_is_started_that_cannot_end_in_time() {
+    let (mut drive, _) = Drive::new(lent(false, 0), &[plan(0), plan(0)]);
     assert_eq!(runs(&drive.up_until(0, Some(400_000))), [(0, 0, 0)]);
     drive.now = 200_000;
     let actions = drive.end(0, Outcome::Passed);
-    assert!(runs(&actions).is_empty());
-    assert!(actions.iter().any(|action| matches!(action, Action::Renew { lease: 0 })));
-    // Not longer: another machine is asked for.
-    let actions = drive.tell(Event::RenewFailed { lease: 0 });
+    assert_eq!((runs(&actions), released(&actions), renewals(&actions)), (vec![], vec![0], 0));
+    assert_eq!(reserved(&drive.tell(Event::Released { lease: 0 })), [1], "it is replaced");
+    // A fresh one with too little time: no other would do better.
+    assert_eq!(runs(&drive.up_until(1, Some(250_000))), [(1, 1, 1)]);
+}
+
+#[test]
+fn a_lease_is_renewed_first_if_a_test_would_outlast_it() {
+    let (mut drive, _) = Drive::new(lent(true, 0), &[plan(0), plan(0), plan(0)]);
+    assert_eq!(runs(&drive.up_until(0, Some(400_000))), [(0, 0, 0)]);
+    drive.now = 200_000;
+    let actions = drive.end(0, Outcome::Passed);
+    assert_eq!((runs(&actions), renewals(&actions)), (vec![], 1));
+    // Renewals work, so what the machine has is not its end.
+    assert_eq!(runs(&drive.tell(Event::Renewed { lease: 0, expires: Some(410_000) })), [(0, 1, 1)]);
+    drive.now = 390_000;
+    assert_eq!(runs(&drive.end(1, Outcome::Passed)), [(0, 2, 2)]);
+}
+
+#[test]
+fn a_machine_that_is_not_kept_longer_is_replaced() {
+    let (mut drive, _) = Drive::new(lent(true, 0), &[plan(0), plan(0)]);
+    drive.up_until(0, Some(400_000));
+    drive.now = 200_000;
+    drive.end(0, Outcome::Passed);
+    let actions = drive.tell(Event::RenewFailed { lease: 0, again: false });
     assert_eq!((runs(&actions), released(&actions)), (vec![], vec![0]));
     assert_eq!(reserved(&drive.tell(Event::Released { lease: 0 })), [1]);
-    // A fresh one with too little time: no other would do better.
-    assert!(runs(&drive.up_until(1, Some(250_000))).is_empty());
-    assert!(runs(&drive.tell(Event::Renewed { lease: 1, expires: Some(260_000) })).is_empty());
-    assert_eq!(runs(&drive.tell(Event::RenewFailed { lease: 1 })), [(1, 1, 1)]);
+}
+
+#[test]
+fn a_renewal_that_gains_nothing_is_the_last_one() {
+    let (mut drive, _) = Drive::new(lent(true, 0), &[plan(0), plan(0)]);
+    drive.up_until(0, Some(400_000));
+    drive.now = 200_000;
+    assert_eq!(renewals(&drive.end(0, Outcome::Passed)), 1);
+    let actions = drive.tell(Event::Renewed { lease: 0, expires: Some(400_000) });
+    assert_eq!((released(&actions), renewals(&actions)), (vec![0], 0));
 }
 
 #[test]
 fn a_lease_is_renewed_before_it_expires() {
-    let mut short = config(1);
-    short.pools[0].renews = true;
-    short.limits.renew_lead = 50_000;
-    let (mut drive, _) = Drive::new(short, &[plan(0)]);
+    let (mut drive, _) = Drive::new(lent(true, 50_000), &[plan(0)]);
     drive.up_until(0, Some(310_000));
-    let actions = drive.wait();
+    let actions = drive.wait_on();
     assert!(matches!(actions[..], [Action::Renew { lease: 0 }]) && drive.now == 260_000, "{actions:?}");
+}
+
+#[test]
+fn a_short_lease_is_renewed_at_half_of_its_time_and_not_all_the_time() {
+    let (mut drive, _) = Drive::new(lent(true, 900_000), &[plan(0)]);
+    drive.up_until(0, Some(310_000));
+    drive.tell(Event::Extended { execution: 0, until: None });
+    let mut times = vec![];
+    for _ in 0..5 {
+        assert_eq!(renewals(&drive.wait_on()), 1);
+        times.push(drive.now);
+        let expires = Some(drive.now + 310_000);
+        assert_eq!(renewals(&drive.tell(Event::Renewed { lease: 0, expires })), 0);
+    }
+    assert_eq!(times, [155_000, 310_000, 465_000, 620_000, 775_000]);
+}
+
+#[test]
+fn a_renewal_that_failed_is_tried_again_as_long_as_there_is_time() {
+    let (mut drive, _) = Drive::new(lent(true, 400_000), &[plan(1_000), plan(0)]);
+    drive.up_until(0, Some(800_000));
+    drive.tell(Event::Extended { execution: 0, until: None });
+    let mut tries = vec![];
+    while renewals(&drive.wait_on()) == 1 {
+        tries.push(drive.now);
+        drive.tell(Event::RenewFailed { lease: 0, again: true });
+        if tries.len() > 3 {
+            break;
+        }
+    }
+    assert_eq!(tries, [400_000, 600_000, 700_000, 750_000]);
+    // What cannot end in time is not started meanwhile.
+    let actions = drive.end(0, Outcome::Passed);
+    assert_eq!((runs(&actions), released(&actions)), (vec![], vec![0]));
+}
+
+#[test]
+fn a_renewal_without_an_answer_has_failed() {
+    let (mut drive, _) = Drive::new(lent(true, 50_000), &[plan(0)]);
+    drive.up_until(0, Some(310_000));
+    drive.tell(Event::Extended { execution: 0, until: None });
+    assert_eq!(renewals(&drive.wait_on()), 1);
+    // Too late for another one; a late answer changes nothing.
+    drive.now += 75_000;
+    assert!(drive.tell(Event::Tick).is_empty());
+    assert!(drive.tell(Event::Renewed { lease: 0, expires: None }).is_empty());
+    assert_eq!(released(&drive.end(0, Outcome::Passed)), [0]);
+}
+
+#[test]
+fn a_spare_machine_is_replaced_before_its_end() {
+    let mut two = lent(false, 0);
+    (two.pools[0].max, two.spares) = (2, 1);
+    let (mut drive, actions) = Drive::new(two, &[plan(0)]);
+    assert_eq!(reserved(&actions), [0, 1]);
+    drive.up_until(0, None);
+    drive.tell(Event::Extended { execution: 0, until: None });
+    // It is up to the very end of its time what a fresh machine is good for.
+    assert!(runs(&drive.up_until(1, Some(400_000))).is_empty());
+    assert_eq!((released(&drive.wait_on()), drive.now), (vec![1], 400_000));
+    assert_eq!(reserved(&drive.tell(Event::Released { lease: 1 })), [2]);
+}
+
+#[test]
+fn a_set_up_that_took_all_the_time_there_was_has_failed() {
+    let (mut drive, _) = Drive::new(lent(false, 0), &[plan(0)]);
+    drive.tell(Event::Reserved { lease: 0, expires: Some(10_000) });
+    drive.now = 10_000;
+    assert_eq!(released(&drive.tell(Event::SetUp { lease: 0, setup: 1 })), [0]);
+}
+
+/// A pool whose provisioner can be asked after machines.
+fn telling() -> Config {
+    let mut telling = config(1);
+    telling.pools[0].probes = true;
+    telling
+}
+
+fn probed(actions: &[Action]) -> Vec<LeaseId> {
+    let lease = |action: &Action| if let Action::Probe { lease } = action { Some(*lease) } else { None };
+    actions.iter().filter_map(lease).collect()
+}
+
+#[test]
+fn a_lost_machine_is_asked_after_before_it_is_given_back() {
+    for answer in [Some(Some(true)), Some(Some(false)), Some(None), None] {
+        let (mut drive, _) = Drive::new(telling(), &[plan(0)]);
+        drive.up(0);
+        let actions = drive.tell(Event::RunLost { execution: 0 });
+        assert_eq!((probed(&actions), released(&actions)), (vec![0], vec![]));
+        assert!(drive.tell(Event::Lost { lease: 0 }).is_empty(), "known already");
+        assert!(drive.tell(Event::Released { lease: 0 }).is_empty(), "nobody asked for that");
+        let actions = match answer {
+            Some(alive) => drive.tell(Event::Probed { lease: 0, alive }),
+            None => drive.wait_on(),
+        };
+        assert_eq!((released(&actions), drive.now), (vec![0], if answer.is_some() { 0 } else { 75_000 }));
+        assert!(drive.tell(Event::Probed { lease: 0, alive: None }).is_empty(), "once");
+        // Its test runs elsewhere.
+        assert_eq!(reserved(&drive.tell(Event::Released { lease: 0 })), [1]);
+    }
+}
+
+#[test]
+fn a_machine_that_cannot_be_reached_is_asked_after_too() {
+    let (mut drive, _) = Drive::new(telling(), &[plan(0)]);
+    drive.tell(Event::Reserved { lease: 0, expires: None });
+    let actions = drive.tell(Event::SetupFailed { lease: 0, setup: 1, lost: true });
+    assert_eq!((probed(&actions), released(&actions)), (vec![0], vec![]));
+}
+
+#[test]
+fn nobody_in_a_hurry_asks_after_machines() {
+    let release = || Event::Stop { level: Shutdown::Release, cause: Cause::Signal { signal: 2 } };
+    let (mut drive, _) = Drive::new(telling(), &[plan(0)]);
+    drive.up(0);
+    assert_eq!(probed(&drive.tell(Event::Lost { lease: 0 })), [0]);
+    assert_eq!(released(&drive.tell(release())), [0], "not even for the answer");
+}
+
+#[test]
+fn a_machine_that_is_gone_while_it_reboots_is_not_waited_for() {
+    let (mut drive, _) = Drive::new(telling(), &[plan(0)]);
+    drive.up(0);
+    drive.tell(Event::Extended { execution: 0, until: None });
+    drive.tell(Event::Away { lease: 0 });
+    assert_eq!((probed(&drive.wait_on()), drive.now), (vec![0], 180_000));
+    assert!(drive.tell(Event::Probed { lease: 0, alive: Some(true) }).is_empty());
+    assert_eq!((probed(&drive.wait_on()), drive.now), (vec![0], 360_000));
+    let actions = drive.tell(Event::Probed { lease: 0, alive: Some(false) });
+    assert_eq!((released(&actions), probed(&actions)), (vec![0], vec![]));
+}
+
+#[test]
+fn a_machine_that_came_back_is_not_asked_after() {
+    let (mut drive, _) = Drive::new(telling(), &[plan(0)]);
+    drive.up(0);
+    drive.tell(Event::Away { lease: 0 });
+    drive.tell(Event::Back { lease: 0 });
+    assert_eq!(troubles(&drive.wait_on()), [Trouble::MachineSilent { lease: 0 }]);
+}
+
+#[test]
+fn machines_that_die_of_their_set_up_give_the_platform_up() {
+    let (mut drive, mut actions) = Drive::new(config(1), &[plan(0)]);
+    let mut machines = 0;
+    while let Some(&lease) = reserved(&actions).first() {
+        machines += 1;
+        assert!(machines < 50, "no end of machines");
+        drive.tell(Event::Reserved { lease, expires: None });
+        drive.tell(Event::Lost { lease });
+        actions = drive.tell(Event::Released { lease });
+    }
+    assert_eq!(machines, 11);
+    assert!(is_done(&actions));
+}
+
+#[test]
+fn spares_are_kept_as_long_as_any_test_is_open() {
+    let mut spare = config(5);
+    spare.spares = 2;
+    let (mut drive, actions) = Drive::new(spare, &[plan(0)]);
+    assert_eq!(reserved(&actions), [0, 1, 2]);
+    assert_eq!(runs(&drive.up(0)), [(0, 0, 0)]);
+    drive.up(1);
+    drive.up(2);
+    // One of them takes over at once when the machine that works is lost, and is replaced.
+    let actions = drive.tell(Event::Lost { lease: 0 });
+    assert_eq!((runs(&actions).len(), reserved(&actions).len()), (1, 1), "{actions:?}");
+    let (lease, _, execution) = runs(&actions)[0];
+    assert!(lease == 1 || lease == 2);
+    let actions = drive.end(execution, Outcome::Passed);
+    assert_eq!(released(&actions).len() + aborted(&actions).len(), 3, "nobody needs them any more");
+}
+
+#[test]
+fn no_more_machines_over_all_than_allowed() {
+    let mut two = config(3);
+    two.pools.push(Pool::new(3, 1));
+    two.max_machines = 4;
+    let (mut drive, actions) = Drive::new(two, &[plan(0); 20]);
+    assert_eq!(reserved(&actions).len(), 4);
+    drive.up(0);
+    let actions = drive.tell(Event::Lost { lease: 0 });
+    assert!(reserved(&actions).is_empty(), "it is still held");
+    assert_eq!(reserved(&drive.tell(Event::Released { lease: 0 })), [4]);
+}
+
+#[test]
+fn back_offs_have_jitter_that_comes_from_the_seed() {
+    let pause = |seed| {
+        let mut seeded = config(1);
+        seeded.seed = seed;
+        let (mut drive, _) = Drive::new(seeded, &[plan(0)]);
+        drive.tell(Event::ReserveFailed { lease: 0, refusal: Refusal::Failed, certain: true });
+        while reserved(&drive.wait()).is_empty() {}
+        drive.now
+    };
+    let pauses: std::collections::BTreeSet<Ms> = (0..20).map(pause).collect();
+    assert!(pauses.len() > 10, "{pauses:?}");
+    assert!(pauses.iter().all(|pause| (2_500..7_500).contains(pause)), "{pauses:?}");
+    assert_eq!(pause(3), pause(3));
+}
+
+#[test]
+fn a_stop_names_who_wanted_it() {
+    let mut named = asking();
+    named.chains[0].names = vec!["fail-fast".into()];
+    let judged = |ruling| {
+        let (mut drive, _) = Drive::new(named.clone(), &[plan(0); 2]);
+        drive.up(0);
+        drive.wait();
+        // They are back.
+        drive.tell(Event::Preferred { lease: 0, ask: 1, wishes: vec![] });
+        drive.end(0, Outcome::Failed);
+        drive.tell(Event::Judged { execution: 0, ruling })
+    };
+    let ended = verdicts(&judged(Ruling { stop: Some(0), ..Ruling::NONE }));
+    let text = ended.iter().find_map(|(_, verdict)| verdict.cause()).unwrap().to_string();
+    assert_eq!(text, "run stopped by policy fail-fast: that is how it judged a run");
+
+    let (mut drive, _) = Drive::new(config(1), &[plan(0); 2]);
+    drive.up(0);
+    let cause = Cause::TestAborted { test: 0, name: "/a".into() };
+    let actions = drive.tell(Event::Stop { level: Shutdown::Finish, cause: cause.clone() });
+    assert_eq!(verdicts(&actions), [(1, Verdict::NotRun(cause))]);
 }
 
 #[test]
@@ -359,7 +631,7 @@ fn a_first_signal_collects_a_second_does_not_wait_a_third_leaves() {
     let (mut drive, _) = Drive::new(config(3), &[plan(0); 5]);
     drive.up(0);
     drive.up(1);
-    let actions = drive.tell(Event::Stop { level: Shutdown::Finish, signal: 2 });
+    let actions = drive.tell(Event::Stop { level: Shutdown::Finish, cause: Cause::Signal { signal: 2 } });
     assert_eq!(verdicts(&actions).len(), 3, "what waits gets its verdict");
     assert_eq!((aborted(&actions), released(&actions)), (vec![2], vec![]));
     let cancels = actions.iter().filter(|action| matches!(action, Action::Cancel { .. })).count();
@@ -367,10 +639,10 @@ fn a_first_signal_collects_a_second_does_not_wait_a_third_leaves() {
     let actions = drive.tell(Event::Cancelled { execution: 0 });
     assert_eq!(verdicts(&actions), [(0, Verdict::NotRun(Cause::Signal { signal: 2 }))]);
     assert_eq!(released(&actions), [0]);
-    let actions = drive.tell(Event::Stop { level: Shutdown::Release, signal: 15 });
+    let actions = drive.tell(Event::Stop { level: Shutdown::Release, cause: Cause::Signal { signal: 15 } });
     assert_eq!((verdicts(&actions).len(), released(&actions)), (1, vec![1]));
     assert!(!is_done(&actions));
-    let actions = drive.tell(Event::Stop { level: Shutdown::Leave, signal: 15 });
+    let actions = drive.tell(Event::Stop { level: Shutdown::Leave, cause: Cause::Signal { signal: 15 } });
     assert!(matches!(actions[..], [Action::Done { uncertain: 3 }]), "{actions:?}");
 }
 
@@ -378,7 +650,7 @@ fn a_first_signal_collects_a_second_does_not_wait_a_third_leaves() {
 fn a_test_that_ended_before_it_was_cancelled_keeps_its_result() {
     let (mut drive, _) = Drive::new(config(1), &[plan(0)]);
     drive.up(0);
-    drive.tell(Event::Stop { level: Shutdown::Finish, signal: 2 });
+    drive.tell(Event::Stop { level: Shutdown::Finish, cause: Cause::Signal { signal: 2 } });
     let actions = drive.end(0, Outcome::Passed);
     assert!(verdicts(&actions)[0].1.passed());
     assert_eq!(released(&actions), [0]);
@@ -402,7 +674,7 @@ fn enough_failures_drain_the_run() {
 fn asking() -> Config {
     let mut wants = Wants::default();
     (wants.rank, wants.prefer, wants.judge) = (true, true, true);
-    Config::simple(1, Shape { wants: vec![wants] })
+    Config::simple(1, Shape { wants: vec![wants], ..Shape::default() })
 }
 
 #[test]
@@ -427,7 +699,7 @@ fn policies_that_do_not_answer_cost_their_opinion_only() {
 fn kinds_that_rank_alike_share_a_queue_until_they_do_not() {
     let mut wants = Wants::default();
     (wants.rank, wants.facts) = (true, vec!["model".into()]);
-    let mut two = Config::simple(2, Shape { wants: vec![wants] });
+    let mut two = Config::simple(2, Shape { wants: vec![wants], ..Shape::default() });
     two.limits.lost_machine_reruns = 9;
     let (mut drive, _) = Drive::new(two, &[plan(0); 4]);
     let ask_of = |drive: &mut Drive, lease: LeaseId, model: &str| {
@@ -459,7 +731,8 @@ fn kinds_that_rank_alike_share_a_queue_until_they_do_not() {
 fn a_policy_has_one_wake_up() {
     let mut wants = Wants::default();
     wants.notes = true;
-    let (mut drive, _) = Drive::new(Config::simple(1, Shape { wants: vec![wants] }), &[plan(0)]);
+    let (mut drive, _) =
+        Drive::new(Config::simple(1, Shape { wants: vec![wants], ..Shape::default() }), &[plan(0)]);
     for at in [9_000, 5_000, 7_000] {
         drive.tell(Event::Commands { chain: 0, commands: vec![(0, Command::WakeAt(at))] });
     }

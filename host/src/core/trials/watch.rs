@@ -5,11 +5,15 @@ use std::sync::Arc;
 
 use crate::core::config::{Config, TestPlan};
 use crate::core::event::{
-    Action, Event, ExecutionId, KindInfo, LeaseId, Ms, Note, PlatformId, PoolId, TestId,
+    Action, ChainId, Event, ExecutionId, KindInfo, Labels, LeaseId, Ms, Note, PlatformId, PoolId, TestId,
+    Trouble,
 };
 use crate::core::hash::mix;
 use crate::core::simulate::Observer;
 use crate::core::verdict::{Cause, Verdict};
+
+/// How long a machine may have nothing to do before that is noticed: policies may be slow.
+const PATIENCE: Ms = 60_000;
 
 /// How answers are meddled with, in 1/1000.
 #[derive(Debug, Clone, Copy, Default)]
@@ -35,7 +39,26 @@ struct Held {
     released: u32,
     confirmed: bool,
     uncertain: bool,
+    /// It is set up, and nothing runs there.
+    ready: bool,
+    /// It is set up.
+    was_ready: bool,
+    /// Since when it has nothing to do though nothing waits.
+    useless_since: Option<Ms>,
+    expires: Option<Ms>,
+    /// The last answer to a renewal was a good one.
+    renewed: bool,
+    /// Executions that were started there.
+    started: u32,
+    labels: Labels,
     running: BTreeMap<ExecutionId, (TestId, u16, u16)>,
+}
+
+impl Held {
+    /// Whether a label counts now.
+    fn labelled(&self) -> bool {
+        self.open && self.released == 0 && self.was_ready
+    }
 }
 
 /// See the [module](self).
@@ -52,11 +75,15 @@ pub(super) struct Watch<'a> {
     pub(super) causes: BTreeMap<&'static str, u64>,
     /// Per test: runs, and those that were judged.
     pub(super) runs: BTreeMap<TestId, (u32, u32)>,
-    pub(super) notes: Vec<(Ms, Note)>,
-    pub(super) kinds: Vec<Arc<KindInfo>>,
+    pub(super) notes: Vec<(ChainId, Ms, Note)>,
+    pub(super) kinds: Vec<(ChainId, Arc<KindInfo>)>,
+    /// Tests of one group (of so many) must not run beside each other on one machine.
+    pub(super) exclusive: Option<u64>,
     pub(super) complaints: Vec<String>,
     pub(super) uncertain: u32,
     done: bool,
+    /// Tests that had their verdict before this session.
+    done_before: usize,
     answers: u64,
     pub(super) stopped: bool,
 }
@@ -76,9 +103,11 @@ impl<'a> Watch<'a> {
             runs: BTreeMap::new(),
             notes: vec![],
             kinds: vec![],
+            exclusive: None,
             complaints: vec![],
             uncertain: 0,
             done: false,
+            done_before: tests.iter().filter(|plan| plan.past == crate::core::config::Past::Done).count(),
             answers: 0,
             stopped: false,
         }
@@ -138,6 +167,18 @@ impl<'a> Watch<'a> {
         let same_slot = held.running.values().any(|(_, of, _)| *of == slot);
         held.running.insert(execution, (test, slot, claim));
         let used: u16 = held.running.values().map(|(_, _, claim)| claim).sum();
+        let need = if plan.expected > 0 { plan.limit.min(2 * plan.expected) } else { plan.limit };
+        let lives = held.expires.is_none_or(|end| now + need <= end) || held.renewed || held.started == 0;
+        held.started += 1;
+        held.ready = false;
+        let group = |test: TestId| self.exclusive.map(|groups| mix(test.into()) % groups);
+        let beside = held
+            .running
+            .values()
+            .filter(|(other, ..)| group(*other).is_some() && group(*other) == group(test));
+        let alone = beside.count() <= 1;
+        self.check(now, alone, "two tests beside each other that exclude each other");
+        self.check(now, lives, "a test on a machine that does not live for it");
         self.check(now, alive, "a run on a machine that is not there");
         self.check(now, used <= slots, "more claims than slots");
         self.check(now, slot < slots && !same_slot, "a slot used twice");
@@ -157,7 +198,32 @@ impl<'a> Watch<'a> {
         }
         if let Some(held) = self.leases.get_mut(&lease) {
             held.running.remove(&execution);
+            held.ready = held.running.is_empty();
         }
+    }
+
+    /// Whatever runs on a machine is lost with it.
+    fn lose(&mut self, lease: LeaseId) {
+        let lost = self.leases.get_mut(&lease).map(|held| std::mem::take(&mut held.running));
+        lost.unwrap_or_default().into_keys().for_each(|execution| self.over(execution));
+    }
+
+    /// Machines that have had nothing to do for a while, though nothing waits, are too many if there are more than spares.
+    fn check_useless(&mut self, now: Ms) {
+        let waiting = self.tests.len() - self.done_before - self.verdicts.len() - self.on.len();
+        let mut idle = 0;
+        for held in self.leases.values_mut() {
+            let useless = held.open && held.ready && held.released == 0 && waiting == 0 && !held.uncertain;
+            held.useless_since = useless.then(|| held.useless_since.unwrap_or(now));
+            if held.useless_since.is_some_and(|since| now - since > PATIENCE) {
+                idle += u32::from(self.config.pools[usize::from(held.pool)].slots);
+            }
+        }
+        let slots = self.config.pools.iter().map(|pool| u32::from(pool.slots)).max().unwrap_or(1);
+        let spares =
+            if self.verdicts.len() + self.done_before == self.tests.len() { 0 } else { self.config.spares };
+        let most = (spares * self.config.platforms.len() as u32 + 1) * slots;
+        self.check(now, idle < most, "machines that nobody needs");
     }
 
     fn verdict(&mut self, now: Ms, test: TestId, verdict: &Verdict) {
@@ -179,20 +245,44 @@ impl<'a> Watch<'a> {
         self.check(now, open == uncertain, &format!("{open} leases open, {uncertain} said to be uncertain"));
         let doubted = self.leases.values().filter(|held| held.open).all(|held| held.uncertain);
         self.check(now, doubted || self.stopped, "a lease that nobody doubted is left");
-        let all = self.tests.iter().filter(|plan| plan.past != crate::core::config::Past::Done).count();
+        let all = self.tests.len() - self.done_before;
         self.check(now, self.verdicts.len() == all, "a test without verdict");
     }
 }
 
 impl Observer for Watch<'_> {
-    fn event(&mut self, _now: Ms, event: &Event) {
+    fn event(&mut self, now: Ms, event: &Event) {
+        self.check_useless(now);
         match event {
-            Event::Reserved { lease, .. } => {
+            Event::Reserved { lease, expires } => {
                 if self.leases.get(lease).is_some_and(|held| !held.came) {
                     self.reopen(*lease);
                 }
+                if let Some(held) = self.leases.get_mut(lease)
+                    && !std::mem::replace(&mut held.came, true)
+                {
+                    held.expires = *expires;
+                }
+            }
+            Event::SetUp { lease, .. } => {
                 if let Some(held) = self.leases.get_mut(lease) {
-                    held.came = true;
+                    held.ready = held.running.is_empty();
+                    held.was_ready = true;
+                }
+            }
+            Event::Renewed { lease, expires } => {
+                if let Some(held) = self.leases.get_mut(lease) {
+                    (held.renewed, held.expires) = (true, *expires);
+                }
+            }
+            Event::RenewFailed { lease, .. } => {
+                if let Some(held) = self.leases.get_mut(lease) {
+                    held.renewed = false;
+                }
+            }
+            Event::Label { lease, key, value } => {
+                if let Some(held) = self.leases.get_mut(lease).filter(|held| held.labelled()) {
+                    held.labels.insert(key.clone(), value.clone());
                 }
             }
             Event::ReserveFailed { lease, certain: true, .. }
@@ -214,6 +304,7 @@ impl Observer for Watch<'_> {
             | Event::RunLost { execution } => {
                 self.over(*execution);
             }
+            Event::Lost { lease } => self.lose(*lease),
             Event::Stop { .. } => self.stopped = true,
             _ => {}
         }
@@ -226,6 +317,7 @@ impl Observer for Watch<'_> {
             Action::Setup { lease, platform, .. } => {
                 if let Some(held) = self.leases.get_mut(lease) {
                     held.platform = *platform;
+                    (held.ready, held.was_ready) = (false, false);
                     let free = held.running.is_empty() && held.released == 0;
                     self.check(now, free, "a set-up under running tests");
                 }
@@ -248,13 +340,20 @@ impl Observer for Watch<'_> {
             Action::Run { lease, execution, test, slot, .. } => {
                 self.run(now, *lease, *execution, *test, *slot);
             }
-            Action::Note { note, .. } => {
+            Action::Note { chain, note, .. } => {
                 if let Note::Finished { run, .. } = note {
                     self.runs.entry(run.test).or_default().1 += 1;
                 }
-                self.notes.push((now, note.clone()));
+                self.notes.push((*chain, now, note.clone()));
             }
-            Action::Kind { kind, .. } => self.kinds.push(kind.clone()),
+            Action::Kind { chain, kind } => self.kinds.push((*chain, kind.clone())),
+            Action::Ask { lease, question, .. } => {
+                let none = Labels::new();
+                let told = question.labels.as_deref().unwrap_or(&none);
+                let same = self.leases.get(lease).is_some_and(|held| held.labels == *told);
+                self.check(now, same, "labels that no test left there, or not all");
+            }
+            Action::Trouble(Trouble::MachineSilent { lease }) => self.lose(*lease),
             Action::Verdict { test, verdict } => self.verdict(now, *test, verdict),
             Action::Done { uncertain } => self.done(now, *uncertain),
             _ => {}

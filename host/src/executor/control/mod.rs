@@ -29,7 +29,7 @@ pub const MAX_FACT_KEY: usize = 64;
 /// Bytes of the value of a fact.
 pub const MAX_FACT_VALUE: usize = 1024;
 /// The words of the channel, for `ATEX_TEST_CONTROL_WORDS`.
-pub const WORDS: [&str; 6] = ["result", "exitcode", "duration", "disconnect", "machine", "noop"];
+pub const WORDS: [&str; 7] = ["result", "exitcode", "duration", "disconnect", "reset", "machine", "noop"];
 
 /// Bytes of a broken line that are shown.
 const SHOWN: usize = 80;
@@ -58,6 +58,8 @@ pub enum Event<'a> {
     Duration(DurationChange),
     /// The machine is about to go away on purpose.
     Disconnect,
+    /// The machine is to be reset the hard way, by its provisioner; else as [`Disconnect`](Self::Disconnect).
+    Reset,
     /// A fact to remember about the machine.
     Machine {
         key: String,
@@ -249,7 +251,8 @@ impl Parser {
             "exitcode" => self.exit_code(trimmed).map(Some),
             "duration" => duration_change(trimmed).map(|change| Some(Event::Duration(change))),
             "disconnect" if trimmed.is_empty() => Ok(Some(Event::Disconnect)),
-            "disconnect" => Err("`disconnect` takes no argument".into()),
+            "reset" if trimmed.is_empty() => Ok(Some(Event::Reset)),
+            "disconnect" | "reset" => Err(format!("`{word}` takes no argument")),
             "machine" => self.fact(argument).map(Some),
             "noop" => Ok(Some(Event::Noop)),
             _ => Err(unknown_word(word)),

@@ -23,6 +23,7 @@ fn feed(parser: &mut Parser, mut input: &[u8], said: &mut Vec<Said>) -> Result<(
             Event::ExitCode(code) => said.push(Said::Other(Event::ExitCode(code))),
             Event::Duration(change) => said.push(Said::Other(Event::Duration(change))),
             Event::Disconnect => said.push(Said::Other(Event::Disconnect)),
+            Event::Reset => said.push(Said::Other(Event::Reset)),
             Event::Machine { key, value } => said.push(Said::Other(Event::Machine { key, value })),
             Event::Noop => said.push(Said::Other(Event::Noop)),
         }
@@ -60,7 +61,7 @@ fn other(event: Event<'static>) -> Said {
 #[test]
 fn words() {
     let seconds = Duration::from_secs;
-    let table: [(&str, Event<'static>); 14] = [
+    let table: [(&str, Event<'static>); 15] = [
         ("exitcode 0", Event::ExitCode(0)),
         ("exitcode 255 ", Event::ExitCode(255)),
         ("duration 90", Event::Duration(DurationChange::Set(seconds(90)))),
@@ -71,6 +72,7 @@ fn words() {
         ("duration save", Event::Duration(DurationChange::Save)),
         ("duration restore", Event::Duration(DurationChange::Restore)),
         ("disconnect", Event::Disconnect),
+        ("reset", Event::Reset),
         ("noop", Event::Noop),
         ("noop whatever", Event::Noop),
         ("machine a=", Event::Machine { key: "a".into(), value: String::new() }),
@@ -103,6 +105,7 @@ fn broken_rules() {
         ("duration 5 minutes\n", "takes a time"),
         ("duration ++5\n", "takes a time"),
         ("disconnect now\n", "takes no argument"),
+        ("reset now\n", "takes no argument"),
         ("machine x\n", "KEY=VALUE"),
         ("machine =x\n", "1 to 64 bytes"),
         ("noop\r\n", "carriage return"),

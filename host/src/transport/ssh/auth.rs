@@ -4,17 +4,18 @@ use std::path::Path;
 
 use ssh2::{KeyboardInteractivePrompt, Prompt};
 
+use super::agent;
 use super::config::Endpoint;
 use super::line::Line;
-use crate::transport::{Error, Result};
+use crate::transport::{Error, Interrupt, Result};
 
 /// [`Error::Denied`] if the server takes none of what there is; that may change while a machine boots.
-pub(super) fn log_in(line: &mut Line, end: &Endpoint) -> Result<()> {
+pub(super) fn log_in(line: &mut Line, end: &Endpoint, interrupt: Interrupt<'_>) -> Result<()> {
     let user = end.user.as_str();
     let mut tried = vec![];
     if let Some(key) = &end.key_data {
         let session = line.session.clone();
-        attempt(line, "the given key", &mut tried, |_| {
+        attempt(line, "the given key", &mut tried, interrupt, |_| {
             session.userauth_pubkey_memory(user, None, key, None)
         })?;
     }
@@ -22,22 +23,24 @@ pub(super) fn log_in(line: &mut Line, end: &Endpoint) -> Result<()> {
         if line.session.authenticated() {
             return Ok(());
         }
-        with_file(line, user, key, &mut tried)?;
+        with_file(line, user, key, &mut tried, interrupt)?;
     }
     if !line.session.authenticated() && end.use_agent {
-        with_agent(line, user, end.agent.as_deref(), &mut tried)?;
+        agent::log_in(line, user, end.agent.as_deref(), &mut tried, interrupt)?;
     }
     for key in &end.default_keys {
         if line.session.authenticated() {
             return Ok(());
         }
-        with_file(line, user, key, &mut tried)?;
+        with_file(line, user, key, &mut tried, interrupt)?;
     }
     if let (false, Some(password)) = (line.session.authenticated(), &end.password) {
-        attempt(line, "the password", &mut tried, |session| session.userauth_password(user, password))?;
+        attempt(line, "the password", &mut tried, interrupt, |session| {
+            session.userauth_password(user, password)
+        })?;
         if !line.session.authenticated() {
             let mut prompt = Answer(password);
-            attempt(line, "the password, asked for", &mut tried, |session| {
+            attempt(line, "the password, asked for", &mut tried, interrupt, |session| {
                 session.userauth_keyboard_interactive(user, &mut prompt)
             })?;
         }
@@ -54,15 +57,17 @@ pub(super) fn log_in(line: &mut Line, end: &Endpoint) -> Result<()> {
 }
 
 /// A refusal is noted; a dead connection is an error.
-fn attempt(
+pub(super) fn attempt(
     line: &mut Line,
     name: &str,
     tried: &mut Vec<String>,
+    interrupt: Interrupt<'_>,
     step: impl FnMut(&ssh2::Session) -> Result<(), ssh2::Error>,
 ) -> Result<()> {
-    match line.finish(name, step) {
+    match line.finish(name, interrupt, step) {
         Ok(()) => Ok(()),
         Err(Error::Interrupted) => Err(Error::Interrupted),
+        Err(e) if line.is_silent() => Err(e),
         // Codes of refused keys and passwords look like those of a dead line; the next step finds out.
         Err(e) => {
             tried.push(e.to_string());
@@ -71,7 +76,13 @@ fn attempt(
     }
 }
 
-fn with_file(line: &mut Line, user: &str, key: &Path, tried: &mut Vec<String>) -> Result<()> {
+fn with_file(
+    line: &mut Line,
+    user: &str,
+    key: &Path,
+    tried: &mut Vec<String>,
+    interrupt: Interrupt<'_>,
+) -> Result<()> {
     let name = format!("log in with {}", key.display());
     if let Err(e) = std::fs::File::open(key) {
         return Err(Error::Refused(format!("cannot read the key {}: {e}", key.display())));
@@ -80,35 +91,14 @@ fn with_file(line: &mut Line, user: &str, key: &Path, tried: &mut Vec<String>) -
     certificate.push("-cert.pub");
     let certificate = Path::new(&certificate);
     if certificate.exists() {
-        attempt(line, &format!("{name} and its certificate"), tried, |session| {
+        attempt(line, &format!("{name} and its certificate"), tried, interrupt, |session| {
             session.userauth_pubkey_file(user, Some(certificate), key, None)
         })?;
         if line.session.authenticated() {
             return Ok(());
         }
     }
-    attempt(line, &name, tried, |session| session.userauth_pubkey_file(user, None, key, None))
-}
-
-/// Every identity: the crate's own function stops after the first.
-fn with_agent(line: &mut Line, user: &str, path: Option<&Path>, tried: &mut Vec<String>) -> Result<()> {
-    let Ok(mut agent) = line.session.agent() else { return Ok(()) };
-    if let Some(path) = path {
-        let _ = agent.set_identity_path(path);
-    }
-    if agent.connect().is_err() || agent.list_identities().is_err() {
-        tried.push("no agent answers".into());
-        return Ok(());
-    }
-    for identity in agent.identities().unwrap_or_default() {
-        let name = format!("log in with the agent's key {}", identity.comment());
-        attempt(line, &name, tried, |_| agent.userauth(user, &identity))?;
-        if line.session.authenticated() {
-            break;
-        }
-    }
-    let _ = agent.disconnect();
-    Ok(())
+    attempt(line, &name, tried, interrupt, |session| session.userauth_pubkey_file(user, None, key, None))
 }
 
 /// The same answer to everything that is asked.

@@ -5,17 +5,30 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use atex_plugin_api::model::SshTransport;
 
-use crate::transport::{Error, Result};
+use crate::transport::{Error, Exit, Interrupt, Result, Waker, process};
+
+/// `ssh -G` runs whatever programs the configuration's `Match exec` names.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// More options than anybody has.
+const MAX_OUTPUT: usize = 1 << 20;
+
+/// Who asks `ssh -G`, and when to stop waiting for it.
+pub(super) struct Asking<'a> {
+    pub(super) waker: &'a Waker,
+    pub(super) interrupt: Interrupt<'a>,
+}
 
 /// One host on the way, resolved.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Endpoint {
     /// To connect to.
     pub(super) host: String,
+    /// As it was asked for.
+    pub(super) alias: String,
     pub(super) port: u16,
     pub(super) user: String,
     /// What host keys are filed under, if not `host`.
@@ -32,12 +45,14 @@ pub(super) struct Endpoint {
     pub(super) compression: bool,
     /// Hosts to go through, as the configuration has them.
     pub(super) jump: Vec<String>,
+    /// A program that leads to the host; only looked at for the first one on the way.
+    pub(super) proxy_command: Option<String>,
 }
 
 impl Endpoint {
     /// The machine itself.
-    pub(super) fn target(ssh: &SshTransport) -> Result<Self> {
-        let mut end = Self::resolve(&ssh.host, ssh.user.as_deref(), ssh.port)?;
+    pub(super) fn target(ssh: &SshTransport, asking: &mut Asking<'_>) -> Result<Self> {
+        let mut end = Self::resolve(&ssh.host, ssh.user.as_deref(), ssh.port, asking)?;
         if ssh.key_data.is_some() || !ssh.keys.is_empty() {
             end.default_keys.clear();
         }
@@ -48,23 +63,23 @@ impl Endpoint {
     }
 
     /// A host to go through, as `[USER@]HOST[:PORT]`; the keys for the machine are good for it too.
-    fn hop(text: &str, ssh: &SshTransport) -> Result<Self> {
+    fn hop(text: &str, ssh: &SshTransport, asking: &mut Asking<'_>) -> Result<Self> {
         let (user, host, port) = parse_hop(text)?;
-        let mut end = Self::resolve(host, user, port)?;
+        let mut end = Self::resolve(host, user, port, asking)?;
         end.key_data.clone_from(&ssh.key_data);
         end.keys = ssh.keys.iter().map(|key| expand_home(key)).collect();
         end.password.clone_from(&ssh.password);
         Ok(end)
     }
 
-    fn resolve(host: &str, user: Option<&str>, port: Option<u16>) -> Result<Self> {
+    fn resolve(host: &str, user: Option<&str>, port: Option<u16>, asking: &mut Asking<'_>) -> Result<Self> {
         if host.is_empty()
             || host.starts_with('-')
             || host.chars().any(|c| c.is_control() || c.is_whitespace())
         {
             return Err(Error::Refused(format!("`{}` is not a host name", host.escape_debug())));
         }
-        let options = ask(host, user, port)?;
+        let options = ask(host, user, port, asking)?;
         Self::from_options(host, user, port, &options)
     }
 
@@ -76,10 +91,11 @@ impl Endpoint {
     ) -> Result<Self> {
         let all = |key: &str| options.get(key).map(Vec::as_slice).unwrap_or_default();
         let one = |key: &str| all(key).first().map(String::as_str).filter(|value| *value != "none");
-        if let Some(command) = one("proxycommand") {
+        let proxy_command = one("proxycommand").map(str::to_owned);
+        if proxy_command.is_some() && one("proxyusefdpass") == Some("yes") {
             return Err(Error::Refused(format!(
-                "the ssh configuration for {host} wants ProxyCommand {command}, which is not possible here; use transport \
-                 `exec` with the ssh program"
+                "the ssh configuration for {host} wants ProxyUseFdpass, which is not possible here; use transport `exec` \
+                 with the ssh program"
             )));
         }
         let paths = |key: &str| {
@@ -91,6 +107,8 @@ impl Endpoint {
         let agent = one("identityagent").filter(|agent| *agent != "SSH_AUTH_SOCK");
         Ok(Self {
             host: one("hostname").unwrap_or(host).to_owned(),
+            alias: host.to_owned(),
+            proxy_command,
             port: port.or_else(|| one("port").and_then(|port| port.parse().ok())).unwrap_or(22),
             user: user.or_else(|| one("user")).map_or_else(current_user, str::to_owned),
             key_alias: one("hostkeyalias").map(str::to_owned),
@@ -116,11 +134,16 @@ impl Endpoint {
 }
 
 /// The hosts to go through, first hop first. The first hop's own configuration may ask for more before it.
-pub(super) fn hops(ssh: &SshTransport, target: &Endpoint, limit: usize) -> Result<Vec<Endpoint>> {
+pub(super) fn hops(
+    ssh: &SshTransport,
+    target: &Endpoint,
+    limit: usize,
+    asking: &mut Asking<'_>,
+) -> Result<Vec<Endpoint>> {
     let listed = if ssh.jump.is_empty() { &target.jump } else { &ssh.jump };
-    let mut hops = listed.iter().map(|hop| Endpoint::hop(hop, ssh)).collect::<Result<Vec<_>>>()?;
+    let mut hops = listed.iter().map(|hop| Endpoint::hop(hop, ssh, asking)).collect::<Result<Vec<_>>>()?;
     while let Some(before) = hops.first().map(|hop| hop.jump.clone()).filter(|jump| !jump.is_empty()) {
-        let before = before.iter().map(|hop| Endpoint::hop(hop, ssh)).collect::<Result<Vec<_>>>()?;
+        let before = before.iter().map(|hop| Endpoint::hop(hop, ssh, asking)).collect::<Result<Vec<_>>>()?;
         hops.splice(0..0, before);
         if hops.len() > limit {
             return Err(Error::Refused(format!(
@@ -150,28 +173,36 @@ fn parse_hop(text: &str) -> Result<(Option<&str>, &str, Option<u16>)> {
 }
 
 /// What `ssh -G` says; nothing if there is no ssh program.
-fn ask(host: &str, user: Option<&str>, port: Option<u16>) -> Result<BTreeMap<String, Vec<String>>> {
-    let mut command = Command::new("ssh");
-    command.arg("-G").stdin(Stdio::null());
-    if let Some(user) = user {
-        command.args(["-l", user]);
+fn ask(
+    host: &str,
+    user: Option<&str>,
+    port: Option<u16>,
+    asking: &mut Asking<'_>,
+) -> Result<BTreeMap<String, Vec<String>>> {
+    if !is_program("ssh") {
+        return Ok(BTreeMap::new());
     }
-    if let Some(port) = port {
-        command.args(["-p", &port.to_string()]);
-    }
-    let output = match command.arg("--").arg(host).output() {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
-        Err(e) => return Err(Error::Refused(format!("cannot run `ssh -G {host}`: {e}"))),
-        Ok(output) => output,
-    };
-    if !output.status.success() {
-        let why = String::from_utf8_lossy(&output.stderr);
+    let port = port.map(|port| port.to_string());
+    let mut words = vec!["ssh", "-G"];
+    words.extend(user.iter().flat_map(|user| ["-l", user]));
+    words.extend(port.iter().flat_map(|port| ["-p", port.as_str()]));
+    words.extend(["--", host]);
+    let until = Instant::now() + PATIENCE;
+    let (exit, [said, wrong]) =
+        process::output(&words, MAX_OUTPUT, until, asking.waker, &mut *asking.interrupt)?;
+    if exit != Exit::Status(0) {
+        let why = String::from_utf8_lossy(&wrong);
         return Err(Error::Refused(format!(
             "the ssh configuration for {host} cannot be used: {}",
             why.trim()
         )));
     }
-    Ok(parse(&String::from_utf8_lossy(&output.stdout)))
+    Ok(parse(&String::from_utf8_lossy(&said)))
+}
+
+fn is_program(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|directory| directory.join(name).is_file())
 }
 
 fn parse(text: &str) -> BTreeMap<String, Vec<String>> {
@@ -228,15 +259,21 @@ mod tests {
         assert_eq!(end.jump, ["a", "b:3"]);
         let end = Endpoint::from_options("alias", Some("me"), Some(1), &options).unwrap();
         assert_eq!(end.shown(), "me@real:1");
-        let options = parse("proxycommand nc %h %p");
+        assert_eq!(end.proxy_command, None);
+        let options = parse("proxycommand nc %h %p\nproxyusefdpass no");
+        let end = Endpoint::from_options("alias", None, None, &options).unwrap();
+        assert_eq!((end.proxy_command.as_deref(), end.alias.as_str()), (Some("nc %h %p"), "alias"));
+        let options = parse("proxycommand nc %h %p\nproxyusefdpass yes");
         let error = Endpoint::from_options("alias", None, None, &options).unwrap_err().to_string();
-        assert!(error.contains("ProxyCommand nc %h %p") && error.contains("`exec`"), "{error}");
+        assert!(error.contains("ProxyUseFdpass") && error.contains("`exec`"), "{error}");
     }
 
     #[test]
     fn what_ssh_would_take_for_an_option_is_no_host() {
         for host in ["", "-oProxyCommand=x", "a b", "a\nb"] {
-            assert!(Endpoint::resolve(host, None, None).is_err(), "{host:?}");
+            let waker = Waker::new().unwrap();
+            let mut asking = Asking { waker: &waker, interrupt: &mut || false };
+            assert!(Endpoint::resolve(host, None, None, &mut asking).is_err(), "{host:?}");
         }
     }
 }

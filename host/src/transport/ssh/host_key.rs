@@ -2,7 +2,8 @@
 //!
 //! Keys that the plugin gives are the only good ones. Else those of the user's known hosts, of the system's, and of the
 //! pool's own file count together. A key that differs from every known one of the host is an error; a host that nobody knows
-//! is remembered in the pool's file, unless the check is strict. `@cert-authority` is not supported and matches nothing.
+//! is remembered in the pool's file, unless the check is strict. Certificates of hosts are not supported: a host that only a
+//! `@cert-authority` vouches for is refused, as its key would be taken on trust otherwise.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -25,6 +26,8 @@ pub(super) struct Trust {
     /// Type and key, decoded.
     known: Vec<(String, Vec<u8>)>,
     revoked: Vec<Vec<u8>>,
+    /// An authority vouches for the host.
+    certified: bool,
     /// Where to remember a new one.
     file: Option<PathBuf>,
     /// As the file has it.
@@ -35,11 +38,22 @@ pub(super) struct Trust {
 
 impl Trust {
     pub(super) fn gather(end: &Endpoint, ssh: &SshTransport, spec: &MachineSpec) -> Result<Self> {
-        let host = end.key_alias.as_deref().unwrap_or(&end.host);
-        let name = if end.port == 22 { host.to_owned() } else { format!("[{host}]:{}", end.port) };
+        // An alias stands for host and port.
+        let (host, port) = match &end.key_alias {
+            Some(alias) => (alias.as_str(), 22),
+            None => (end.host.as_str(), end.port),
+        };
+        let name = if port == 22 { host.to_owned() } else { format!("[{host}]:{port}") };
         let file = spec.known_hosts.clone();
-        let mut trust =
-            Self { check: ssh.host_key_check, known: vec![], revoked: vec![], file, name, given: false };
+        let mut trust = Self {
+            check: ssh.host_key_check,
+            known: vec![],
+            revoked: vec![],
+            certified: false,
+            file,
+            name,
+            given: false,
+        };
         if trust.check == HostKeyCheck::Off {
             return Ok(trust);
         }
@@ -59,7 +73,7 @@ impl Trust {
             return Ok(trust);
         }
         for path in end.known_hosts.iter().chain(&trust.file.clone()) {
-            trust.read(path, host, end.port)?;
+            trust.read(path, host, port)?;
         }
         Ok(trust)
     }
@@ -67,6 +81,8 @@ impl Trust {
     fn read(&mut self, path: &Path, host: &str, port: u16) -> Result<()> {
         match fs::metadata(path) {
             Err(_) => return Ok(()),
+            // Opening a pipe would block.
+            Ok(metadata) if !metadata.is_file() => return Ok(()),
             Ok(metadata) if metadata.len() > MAX_FILE => {
                 return Err(Error::Refused(format!("{} is too large for known hosts", path.display())));
             }
@@ -87,10 +103,11 @@ impl Trust {
         };
         let mut words = entry.split_whitespace();
         let (Some(names), Some(kind), Some(key)) = (words.next(), words.next(), words.next()) else { return };
-        if names.starts_with('#') || marker == "cert-authority" || !is_named(names, entry, host, port) {
+        if names.starts_with('#') || !is_named(names, entry, host, port) {
             return;
         }
         match (marker, decode(key)) {
+            ("cert-authority", _) => self.certified = true,
             ("revoked", Some(key)) => self.revoked.push(key),
             ("", Some(key)) => self.known.push((kind.to_owned(), key)),
             _ => {}
@@ -134,6 +151,12 @@ impl Trust {
                 "the host key of {shown} differs from {source}: another machine answers, or it was installed anew \
                  (`ssh-keygen -R '{}'` in the file that has the old key)",
                 self.name
+            )));
+        }
+        if self.certified {
+            return Err(Error::Refused(format!(
+                "{shown} has a known certificate authority (`@cert-authority`) and no known key; certificates of hosts are not \
+                 supported here: give its own key, or use transport `exec` with the ssh program"
             )));
         }
         match (self.check, &self.file) {
@@ -305,7 +328,8 @@ mod tests {
         #[test]
         fn lines_of_a_file_never_panic(line in ".*") {
             let mut trust = Trust {
-                check: HostKeyCheck::Strict, known: vec![], revoked: vec![], file: None, name: String::new(), given: false,
+                check: HostKeyCheck::Strict, known: vec![], revoked: vec![], certified: false, file: None, name: String::new(),
+                given: false,
             };
             trust.take(&line, "host", 22);
         }

@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 
 use super::config::Endpoint;
 use super::line::Line;
-use crate::transport::{Error, Result, interest};
+use crate::transport::{Error, Interrupt, Result, interest};
 
 const BUFFER: usize = 32 << 10;
 
 /// A descriptor that leads from `line`'s host to `end`.
-pub(super) fn through(mut line: Line, end: &Endpoint) -> Result<OwnedFd> {
+pub(super) fn through(mut line: Line, end: &Endpoint, interrupt: Interrupt<'_>) -> Result<OwnedFd> {
     let what = format!("reach {}", end.shown());
     let channel = line
-        .finish(&what, |session| session.channel_direct_tcpip(&end.host, end.port, None))
+        .finish(&what, interrupt, |session| session.channel_direct_tcpip(&end.host, end.port, None))
         .map_err(|e| match e {
             Error::Command(why) => Error::Unreachable(why),
             other => other,
@@ -37,25 +37,29 @@ pub(super) fn through(mut line: Line, end: &Endpoint) -> Result<OwnedFd> {
 }
 
 /// Bytes on their way in one direction.
-#[derive(Default)]
-struct Load {
+#[derive(Debug, Default)]
+pub(super) struct Load {
     bytes: Vec<u8>,
     sent: usize,
 }
 
 impl Load {
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.sent == self.bytes.len()
     }
 
-    fn fill(&mut self, bytes: &[u8]) {
+    pub(super) fn fill(&mut self, bytes: &[u8]) {
         self.bytes.clear();
         self.bytes.extend_from_slice(bytes);
         self.sent = 0;
     }
 
-    fn rest(&self) -> &[u8] {
+    pub(super) fn rest(&self) -> &[u8] {
         &self.bytes[self.sent..]
+    }
+
+    pub(super) fn took(&mut self, count: usize) {
+        self.sent += count;
     }
 }
 
@@ -78,7 +82,7 @@ fn carry(mut line: Line, mut channel: ssh2::Channel, mut near: UnixStream) {
         if !out.is_empty() {
             let written = channel.write(out.rest());
             let Ok(n) = line.took(written, "write") else { break };
-            out.sent += n;
+            out.took(n);
             busy |= n > 0;
         }
         if back.is_empty() {
@@ -93,7 +97,7 @@ fn carry(mut line: Line, mut channel: ssh2::Channel, mut near: UnixStream) {
         if !back.is_empty() {
             match near.write(back.rest()) {
                 Ok(n) => {
-                    back.sent += n;
+                    back.took(n);
                     busy = true;
                 }
                 Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
@@ -105,6 +109,8 @@ fn carry(mut line: Line, mut channel: ssh2::Channel, mut near: UnixStream) {
         }
     }
     let _ = channel.close();
+    // The line first: a channel of a line that is up would not be freed without an answer.
+    drop(line);
 }
 
 impl Line {

@@ -1,27 +1,39 @@
 //! One SSH session over one socket: its steps, its waiting, its signs of life.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use atex_plugin_api::model::SshTransport;
 use rustix::event::{PollFd, PollFlags};
-use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::net::Shutdown;
 use ssh2::{BlockDirections, ErrorCode, Session};
 
 use super::config::Endpoint;
 use super::{BAD_USE, EAGAIN, host_key};
 use crate::executor::spec::MachineSpec;
-use crate::transport::{Error, Result, Waker, interest, poll_until};
+use crate::transport::{Error, Interrupt, Result, Waker, interest, poll_until};
+
+/// The shortest interval of keepalives that libssh2 knows.
+const SHORTEST: Duration = Duration::from_secs(2);
+/// When there was no room for a keepalive, or the line was busy otherwise.
+const AGAIN: Duration = Duration::from_secs(1);
+/// Who sleeps so much longer than it wanted, or comes back so late, has no right to complain of silence.
+const OVERSLEPT: Duration = Duration::from_secs(1);
 
 pub(super) struct Line {
     pub(super) session: Session,
     socket: OwnedFd,
     waker: Waker,
-    last_heard: Instant,
+    /// Since when we listen and hear nothing.
+    quiet_since: Instant,
+    /// When we last stopped listening.
+    listened: Instant,
+    /// How long a silence may be.
     dead_after: Duration,
+    /// The same until the next sign of life, when somebody is in a hurry.
+    hurry: Option<Duration>,
+    next_keepalive: Instant,
     name: String,
 }
 
@@ -49,13 +61,23 @@ impl Line {
         spec: &MachineSpec,
         dead_after: Duration,
         waker: &Waker,
+        interrupt: Interrupt<'_>,
     ) -> Result<Self> {
         let copy =
             socket.try_clone().map_err(|e| Error::Unreachable(format!("cannot copy a descriptor: {e}")))?;
         let session = Session::new().map_err(|e| Error::Unreachable(format!("cannot start libssh2: {e}")))?;
-        let name = end.shown();
-        let last_heard = Instant::now();
-        let mut line = Self { session, socket, waker: waker.clone(), last_heard, dead_after, name };
+        let now = Instant::now();
+        let mut line = Self {
+            session,
+            socket,
+            waker: waker.clone(),
+            quiet_since: now,
+            listened: now,
+            dead_after,
+            hurry: None,
+            next_keepalive: now,
+            name: end.shown(),
+        };
         line.session.set_tcp_stream(Descriptor(copy));
         line.session.set_blocking(false);
         line.session.set_compress(ssh.compression || end.compression);
@@ -63,17 +85,25 @@ impl Line {
         trust.prefer_known_types(&line.session)?;
         // A closure cannot have the session mutably: the crate asks for that here although it has a lock inside.
         let mut session = line.session.clone();
-        line.finish("exchange keys", |_| session.handshake()).map_err(unreachable)?;
+        line.finish("exchange keys", interrupt, |_| session.handshake()).map_err(unreachable)?;
         trust.check(&line.session, end)?;
-        let interval = u32::try_from(dead_after.as_secs() / 3).unwrap_or(u32::MAX).max(1);
-        line.session.set_keepalive(true, interval);
+        line.keep_alive_every(dead_after / 2);
         Ok(line)
+    }
+
+    /// Half of the patience is as often as the drivers' heart-beat, so that a machine whose test just runs wakes us up for both
+    /// at once. The answer has as long to come.
+    fn keep_alive_every(&mut self, interval: Duration) {
+        let seconds = u32::try_from(interval.max(SHORTEST).as_secs()).unwrap_or(u32::MAX);
+        self.session.set_keepalive(true, seconds);
+        self.next_keepalive = Instant::now();
     }
 
     /// A step of several round trips: tried until it is through.
     pub(super) fn finish<T>(
         &mut self,
         what: &str,
+        interrupt: Interrupt<'_>,
         mut step: impl FnMut(&Session) -> Result<T, ssh2::Error>,
     ) -> Result<T> {
         let until = Instant::now() + self.dead_after;
@@ -86,11 +116,11 @@ impl Line {
                 }
                 Err(_) => self.wait(false, until)?,
             }
-            if self.waker.is_stopped() {
+            // In this order: an order that comes in between ends the next `poll`.
+            self.waker.drain();
+            if self.waker.is_stopped() || interrupt() {
                 return Err(Error::Interrupted);
             }
-            // Else a wake-up that is not for us would keep `poll` from sleeping; orders are looked at later.
-            self.waker.drain();
         }
     }
 
@@ -121,33 +151,94 @@ impl Line {
         writing: bool,
         until: Instant,
     ) -> Result<()> {
-        let next = match self.session.keepalive_send() {
-            Ok(seconds) => Duration::from_secs(u64::from(seconds.max(1))),
-            Err(e) if is_not_now(&e) => Duration::from_millis(50),
-            Err(e) => return Err(fault("keep the connection alive", &e)),
-        };
+        let begun = Instant::now();
+        if begun > self.listened + OVERSLEPT {
+            self.quiet_since = begun;
+        }
+        self.keep_alive(begun)?;
         let writing = writing
             || matches!(self.session.block_directions(), BlockDirections::Outbound | BlockDirections::Both);
-        let until = until.min(self.last_heard + self.dead_after).min(Instant::now() + next);
+        let until = until.min(self.quiet_since + self.patience()).min(self.next_keepalive);
         let mut fds = vec![interest(self.socket.as_fd(), true, writing)];
         fds.extend(other);
         poll_until(&mut fds, until)?;
         let now = Instant::now();
+        self.listened = now;
         // An error of the socket is for the next read to tell.
         if !(fds[0].revents() - PollFlags::OUT).is_empty() {
-            self.last_heard = now;
+            self.heard(now);
+        } else if now > until + OVERSLEPT && begun < until {
+            // What we would have asked meanwhile was not asked.
+            self.quiet_since = self.quiet_since.max(now.checked_sub(self.patience() / 2).unwrap_or(now));
         }
-        if now >= self.last_heard + self.dead_after {
-            let seconds = self.dead_after.as_secs();
+        if self.is_silent() {
+            let seconds = self.patience().as_secs();
             return Err(Error::Gone(format!("{} has not answered for {seconds} s", self.name)));
         }
         Ok(())
+    }
+
+    /// Asks for an answer, when it is time. What could be sent in part only would keep everything else from being sent, since
+    /// libssh2 does not go on with it: where there is no room in the socket, there is time later.
+    fn keep_alive(&mut self, now: Instant) -> Result<()> {
+        if now < self.next_keepalive {
+            return Ok(());
+        }
+        let mut room = [interest(self.socket.as_fd(), false, true)];
+        poll_until(&mut room, now)?;
+        let mut next = AGAIN;
+        if room[0].revents().contains(PollFlags::OUT) {
+            match self.session.keepalive_send() {
+                Ok(seconds) => next = Duration::from_secs(u64::from(seconds)).max(AGAIN),
+                Err(e) if is_not_now(&e) => {}
+                Err(e) => return Err(fault("keep the connection alive", &e)),
+            }
+        }
+        self.next_keepalive = now + next;
+        Ok(())
+    }
+
+    fn heard(&mut self, now: Instant) {
+        self.quiet_since = now;
+        if self.hurry.take().is_some() {
+            self.keep_alive_every(self.dead_after / 2);
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        self.hurry.unwrap_or(self.dead_after)
+    }
+
+    /// Whether the peer has been silent for too long.
+    pub(super) fn is_silent(&self) -> bool {
+        self.listened >= self.quiet_since + self.patience()
+    }
+
+    /// See [`Transport::insist`](crate::transport::Transport::insist).
+    pub(super) fn insist(&mut self, within: Duration) {
+        if within < self.dead_after && self.hurry.is_none() {
+            self.hurry = Some(within);
+            self.quiet_since = Instant::now();
+            self.keep_alive_every(SHORTEST);
+        }
+    }
+
+    /// Another waker for the steps to come; the one that was there.
+    pub(super) fn exchange_waker(&mut self, waker: Waker) -> Waker {
+        std::mem::replace(&mut self.waker, waker)
     }
 
     /// For another thread: nobody wakes it.
     pub(super) fn on_its_own(mut self) -> Result<Self> {
         self.waker = Waker::new().map_err(|e| Error::Unreachable(format!("cannot make an eventfd: {e}")))?;
         Ok(self)
+    }
+}
+
+impl Drop for Line {
+    /// libssh2 frees a session with open channels only when it knows that nobody is there any more.
+    fn drop(&mut self) {
+        let _ = rustix::net::shutdown(&self.socket, Shutdown::Both);
     }
 }
 
@@ -185,51 +276,5 @@ fn unreachable(e: Error) -> Error {
     match e {
         Error::Gone(message) | Error::Command(message) => Error::Unreachable(message),
         other => other,
-    }
-}
-
-/// A TCP connection to the first address that takes it.
-pub(super) fn dial(host: &str, port: u16, patience: Duration, waker: &Waker) -> Result<OwnedFd> {
-    let addresses = (host, port)
-        .to_socket_addrs()
-        .map_err(|e| Error::Unreachable(format!("cannot find the address of {host}: {e}")))?;
-    let mut last = Error::Unreachable(format!("{host} has no address"));
-    for address in addresses {
-        match dial_one(address, patience, waker) {
-            Err(Error::Unreachable(why)) => last = Error::Unreachable(why),
-            other => return other,
-        }
-    }
-    Err(last)
-}
-
-fn dial_one(address: SocketAddr, patience: Duration, waker: &Waker) -> Result<OwnedFd> {
-    let failed = |e: Errno| Error::Unreachable(format!("cannot connect to {address}: {e}"));
-    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None).map_err(failed)?;
-    rustix::net::sockopt::set_tcp_nodelay(&socket, true).map_err(failed)?;
-    match rustix::net::connect(&socket, &address) {
-        Ok(()) => return Ok(socket),
-        Err(Errno::INPROGRESS) => {}
-        Err(e) => return Err(failed(e)),
-    }
-    let until = Instant::now() + patience;
-    loop {
-        let mut fds = [interest(socket.as_fd(), false, true), interest(waker.as_fd(), true, false)];
-        poll_until(&mut fds, until)?;
-        if !fds[0].revents().is_empty() {
-            return match rustix::net::sockopt::socket_error(&socket).map_err(failed)? {
-                Ok(()) => Ok(socket),
-                Err(e) => Err(failed(e)),
-            };
-        }
-        if waker.is_stopped() {
-            return Err(Error::Interrupted);
-        }
-        waker.drain();
-        if Instant::now() >= until {
-            return Err(failed(Errno::TIMEDOUT));
-        }
     }
 }
