@@ -108,7 +108,7 @@ fn a_failed_prepare_phase_is_told_and_the_machine_can_be_handed_back() {
 #[test]
 fn a_tree_that_is_not_there_fails_setup() {
     let mut machine = Machine::connect(spec(local()));
-    let error = machine.set_up(site(std::path::Path::new("/no/such/tree"))).unwrap_err();
+    let error = machine.set_up(site(Path::new("/no/such/tree"))).unwrap_err();
     assert!(error.starts_with("upload of the tree: cannot read /no/such/tree"), "{error}");
     machine.hand_back();
 }
@@ -354,7 +354,7 @@ fn a_script_that_rewrites_the_environment_file_is_waited_for() {
     machine.start(test(rewrite), 0);
     let wait = "until [[ -e $TMT_PLAN_DATA/begun ]]; do sleep 0.02; done; exit 3";
     let mut reads = test(&format!("(( TMT_TEST_RESTART_COUNT )) || {{ {wait}; }}; echo $X"));
-    reads.restart = Some(atex_host::executor::spec::Restart { codes: vec![3], max: 1, with_reboot: false });
+    reads.restart = Some(Restart { codes: vec![3], max: 1, with_reboot: false });
     let (reader, _) = machine.start(reads, 1);
     let runs = [machine.finished(), machine.finished()];
     let run = runs.iter().find(|run| run.execution == reader).unwrap();

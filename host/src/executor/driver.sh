@@ -59,6 +59,8 @@ keeper() {
   [[ $why == quit ]] || { kill -USR2 "$pid"; kill -TERM "$pid"; kill -KILL "$pid"; } 2>/dev/null
   [[ $why == quit && ! $clean ]] || reap "ATEX_MARK=$mark"
   [[ $why == quit && ! $clean ]] || { cd / && remove "$dir"; }
+  # A helper of the worker which outlived it for a moment may have made part of it again.
+  [[ $why == quit ]] || { nap 0.5; remove "$dir"; }
   # Never 0: libssh2 cannot tell "ended with 0" from "still there" while a daemon keeps the streams open.
   [[ $why == quit ]] && exit 80
   exit 75
