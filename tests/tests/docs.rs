@@ -21,7 +21,9 @@ fn the_readme_has_the_minimal_plugin_as_it_is_built() {
 
 #[test]
 fn files_that_documents_point_to_exist() {
-    for document in ["README.md", "ARCHITECTURE.md", "docs/plugins.md", "docs/provisioners.md"] {
+    for document in
+        ["README.md", "ARCHITECTURE.md", "docs/plugins.md", "docs/provisioners.md", "docs/leases.md"]
+    {
         let text = read(document);
         let directory = root().join(document);
         let directory = directory.parent().unwrap();

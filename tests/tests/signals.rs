@@ -57,7 +57,7 @@ esac
 const STOP: &str = "echo here > $SCENE/here; read -r _ < $SCENE/go";
 
 /// A safety net: how long nothing may happen.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(4);
 
 /// Where a run is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,11 +126,8 @@ impl Scene {
             "prepare": {"how": "shell", "script": prepare},
             "finish": {"how": "shell", "script": stop(Phase::Finish)},
         });
-        // They meet: neither ends before the other runs, on the other machine.
-        let stop_test = stop(Phase::Tests);
-        let tests = format!(
-            "/a:\n    test: echo > $SCENE/meet; {stop_test}\n/b:\n    test: read -r _ < $SCENE/meet; {stop_test}\n"
-        );
+        // Each on a machine of its own: neither goes on before both have begun.
+        let tests = format!("/a:\n    test: {STOP}\n/b:\n    test: {STOP}\n");
         let place = Place::new(&[("tests.fmf", &tests), ("plan.fmf", &plan.to_string())])?;
         place.write("pool.sh", POOL)?;
         fs::create_dir_all(place.path("pool"))?;
@@ -183,26 +180,36 @@ impl Scene {
 
     /// Until the run is where it is to be stopped, on both machines where both get there.
     fn wait_for(&mut self, phase: Phase) -> Result<()> {
+        self.both_are_here()?;
+        if !matches!(phase, Phase::Reserve | Phase::Setup | Phase::Tests) {
+            self.go_on()?;
+        }
         let (what, wanted) = match phase {
+            Phase::Reserve | Phase::Setup | Phase::Tests => return Ok(()),
+            Phase::Finish | Phase::Release => return self.both_are_here(),
             Phase::Judge => ("finished", 2),
             Phase::Reporter => ("ended", 1),
-            _ => {
-                // Side by side: nobody tells the first one to go on.
-                for _ in 0..2 {
-                    ensure!(
-                        !self.here.buffer().is_empty() || is_ready(self.here.get_ref())?,
-                        "nobody got there"
-                    );
-                    let mut line = String::new();
-                    self.here.read_line(&mut line)?;
-                    ensure!(line == "here\n", "{line:?} was said");
-                }
-                return Ok(());
-            }
         };
         let journal = || self.place.journal().unwrap_or_default();
         let count = || journal().iter().filter(|record| record["what"] == what).count();
         watch::until(&self.place.run_dir(), || count() >= wanted)
+    }
+}
+
+impl Scene {
+    /// Waits until both machines are stopped, side by side: nobody tells the first one to go on.
+    fn both_are_here(&mut self) -> Result<()> {
+        for _ in 0..2 {
+            ensure!(!self.here.buffer().is_empty() || is_ready(self.here.get_ref())?, "nobody got there");
+            let mut line = String::new();
+            self.here.read_line(&mut line)?;
+            ensure!(line == "here\n", "{line:?} was said");
+        }
+        Ok(())
+    }
+
+    fn go_on(&mut self) -> Result<()> {
+        Ok(self.go.write_all(b"\n\n")?)
     }
 }
 
@@ -258,10 +265,11 @@ fn run(case: &Case) -> Result<()> {
         running.send(*signal)?;
     }
     if case.then == Then::GoOn {
-        scene.go.write_all(b"\n\n")?;
+        scene.go_on()?;
     }
     let (code, said) = running.end()?;
-    ensure!(code == case.code, "exit status {code} instead of {}:\n{said}", case.code);
+    let results = scene.place.results();
+    ensure!(code == case.code, "exit status {code} instead of {}:\n{results:?}\n{said}", case.code);
     let left: Vec<PathBuf> =
         fs::read_dir(scene.place.path("pool"))?.flatten().map(|entry| entry.path()).collect();
     ensure!(left.is_empty(), "left at the provider: {left:?}\n{said}");

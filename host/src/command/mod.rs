@@ -18,7 +18,10 @@ mod terminal;
 mod usage;
 mod workload;
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    sync::{Arc, atomic::AtomicBool},
+};
 
 pub use error::Error;
 pub use terminal::Terminal;
@@ -34,6 +37,7 @@ pub fn execute(
     surroundings: &Surroundings,
     terminal: &Terminal,
 ) -> Result<ExitStatus, Error> {
+    survive_limited_files();
     match invocation.command {
         Command::Run(plan) => run::run(*plan, terminal),
         Command::Discover(plan) => list::list(&plan, list::What::Names, terminal),
@@ -51,6 +55,15 @@ pub fn execute(
         Command::Simulate(wanted) => simulate::simulate(*wanted, terminal),
         Command::Resume(wanted) => resume::resume(&wanted, surroundings, terminal),
     }
+}
+
+/// From now on a file that may not grow (`ulimit -f`) is an error of the write, as on a full disk, and no sudden death.
+///
+/// By a handler that does nothing: that a signal is ignored would be passed on to all programs that are started.
+fn survive_limited_files() {
+    let seen = Arc::new(AtomicBool::new(false));
+    // Without it, such a limit kills: nothing is held then that is not in the ledger.
+    let _as_it_was = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, seen);
 }
 
 /// Ends the process without running destructors: threads of plugins may still run, and what they use must stay.

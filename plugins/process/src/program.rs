@@ -172,6 +172,20 @@ impl Program {
         ))
     }
 
+    /// Runs one that makes something by asking a service for it. If it does not come to its own end, the service may do what it was
+    /// asked for all the same, later: that is told so that the host goes on looking for it.
+    ///
+    /// # Errors
+    ///
+    /// As [`check`](Self::check); of kind `Other` and final, which says that nothing is known, without an exit status.
+    pub fn make(&self, call: &Call) -> Result<()> {
+        let output = self.run(call).map_err(|error| {
+            let message = format!("{}: it may have been obeyed all the same: {error}", self.name());
+            Error::new(ErrorKind::Other, message).retryable(false)
+        })?;
+        if output.status.success() { Ok(()) } else { Err(self.failed(output.status, &output.stderr)) }
+    }
+
     /// Runs it; an exit status other than 0 is an error with the end of stderr. Returns stdout.
     pub fn check(&self, call: &Call) -> Result<String> {
         let output = self.run(call)?;
@@ -582,6 +596,18 @@ mod tests {
         let text = sh("sleep 3600 & echo $!").check(&call).unwrap();
         let daemon: i32 = text.parse().unwrap();
         rustix::process::kill_process(Pid::from_raw(daemon).unwrap(), Signal::KILL).unwrap();
+    }
+
+    #[test]
+    fn what_was_asked_for_without_an_answer_may_still_come() {
+        let (_, host) = crate::testing::fake_at("");
+        let call = Call::new(&host).unwrap();
+        assert!(Program::new(["true"]).make(&call).is_ok());
+        let refused = Program::new(["false"]).make(&call).unwrap_err();
+        assert!(refused.is_retryable(), "it was answered: {refused}");
+        let silent = Program::new(["sleep", "1000"]).limit(Duration::ZERO).grace(Duration::ZERO);
+        let unknown = silent.make(&call).unwrap_err();
+        assert_eq!((unknown.kind(), unknown.is_retryable()), (ErrorKind::Other, false), "{unknown}");
     }
 
     #[test]

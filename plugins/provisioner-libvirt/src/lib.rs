@@ -4,7 +4,7 @@
 //! is only read, and `virsh destroy` leaves nothing. A clone is named after its lease, and its mark is its description.
 //!
 //! `virsh create`, which takes a moment and does create something, is let to end when the call is cancelled; what it made is
-//! destroyed.
+//! destroyed. If it gets no answer in time, libvirt may still start the clone: then the host is told that nobody knows.
 
 mod config;
 mod domain;
@@ -159,7 +159,7 @@ impl Libvirt {
         self.destroy(name, &call)?;
         let mark = lease.mark();
         let xml = origin.clone_with(&self.config, &Difference { name, mark: &mark, forward })?;
-        let created = self.virsh(["create", "/dev/stdin"]).stdin(xml).check(&call);
+        let created = self.virsh(["create", "/dev/stdin"]).stdin(xml).make(&call);
         created.map_err(|error| error.context(format!("starting a clone of {}", self.config.domain)))?;
         Ok(forward)
     }

@@ -157,8 +157,8 @@ impl Podman {
             .arg(format!("--timeout={lifetime}"))
             .args(self.config.run_args())
             .arg(image);
-        match program.check(&call) {
-            Ok(_) => Ok(()),
+        match program.make(&call) {
+            Ok(()) => Ok(()),
             // This lease was reserved before, and its answer was lost.
             Err(_) if self.is_running(name, &lease.mark(), &call) => Ok(()),
             Err(error) => Err(error.context("starting the container")),

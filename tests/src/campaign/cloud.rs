@@ -34,6 +34,8 @@ use crate::build;
 pub enum Weather {
     /// Everything is done at once.
     Fair,
+    /// Everything takes a moment.
+    Breezy,
     /// Delays, refusals, lost answers.
     Rough,
 }
@@ -217,8 +219,9 @@ impl Office {
         let mut delay = |end| Duration::from_millis(random.below(end));
         let (before, after) = (delay(60), delay(60));
         // More would make every run long: the host pauses for seconds after each.
-        let refused = random.percent(2);
-        Fate { before, after, refused, answered: !random.percent(2) }
+        let chance = if self.weather == Weather::Rough { 2 } else { 0 };
+        let refused = random.percent(chance);
+        Fate { before, after, refused, answered: !random.percent(chance) }
     }
 
     fn act(&self, request: &Value, asking: u32) -> Result<Value> {

@@ -72,7 +72,10 @@ pub fn crash(provider: &dyn Provider, extent: Extent) -> Result<Figures> {
     })?;
     let mut figures = all.into_inner().unwrap_or_else(PoisonError::into_inner);
     figures.wrong.extend(provider.complaints());
-    figures.wrong.extend(provider.emptied()?.into_iter().map(|left| format!("left at the very end: {left}")));
+    if extent.follow_up {
+        let left = provider.emptied()?;
+        figures.wrong.extend(left.into_iter().map(|left| format!("left at the very end: {left}")));
+    }
     Ok(figures)
 }
 
@@ -127,7 +130,7 @@ impl Campaign<'_> {
             }
             self.trial(number, worker, &mut undecided, figures)?;
         }
-        for trial in undecided {
+        for trial in undecided.into_iter().filter(|_| self.extent.follow_up) {
             look_again(trial.due.saturating_duration_since(Instant::now()));
             self.settle(trial.site, figures)?;
         }

@@ -39,6 +39,8 @@ pub struct Extent {
     pub seed: u64,
     /// Trials at a time.
     pub parallel: usize,
+    /// Whether trials of which `gc` could not tell at once are looked at again when the plugin's settle time is over.
+    pub follow_up: bool,
 }
 
 /// Waits a little before something outside is looked at again that tells nobody when it changes.

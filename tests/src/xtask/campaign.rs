@@ -58,7 +58,7 @@ pub(super) fn campaign(wanted: &Campaign) -> Result<()> {
     let processors = thread::available_parallelism().map_or(1, NonZero::get);
     let parallel = wanted.parallel.map_or(processors, NonZero::get);
     let trials = wanted.trials.unwrap_or_else(|| wanted.kind.trials());
-    let extent = Extent { trials, seed: wanted.seed, parallel };
+    let extent = Extent { trials, seed: wanted.seed, parallel, follow_up: true };
     headline(&format!("{trials} trials, seed {}, {parallel} at a time", wanted.seed));
     match wanted.kind {
         Kind::Cloud => crash(&Cloud::open(Weather::Rough, wanted.seed)?, extent),
