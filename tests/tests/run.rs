@@ -197,14 +197,13 @@ platforms:
 }
 
 /// A run of one test on a local machine of a platform with this context and these requirements.
-fn on_platform(platform: &str) -> (Place, Finished) {
-    let place = Place::new(&[("a.fmf", "test: 'true'\n")]).unwrap();
+fn on_platform(platform: &str) -> anyhow::Result<(Place, Finished)> {
+    let place = Place::new(&[("a.fmf", "test: 'true'\n")])?;
     let config = format!("platforms:\n- {{name: p, {platform}, provisioners: [{{use: local, max: 1}}]}}\n");
-    let config = place.write("config.yaml", &config).unwrap();
-    let run_dir = place.run_dir();
-    let words = ["--config", config.to_str().unwrap(), "--run-dir", run_dir.to_str().unwrap()];
-    let finished = place.run(words).unwrap();
-    (place, finished)
+    let (config, run_dir) = (place.write("config.yaml", &config)?, place.run_dir());
+    let words = ["--config".as_ref(), config.as_os_str(), "--run-dir".as_ref(), run_dir.as_os_str()];
+    let finished = place.run(words)?;
+    Ok((place, finished))
 }
 
 #[test]
@@ -214,20 +213,20 @@ fn facts_are_compared_with_what_the_platform_requires() {
     let arch = std::env::consts::ARCH;
 
     // The name of the distribution alone takes every version of it.
-    let (place, finished) = on_platform(&format!("require: {{distro: {id}, arch: {arch}}}"));
+    let (place, finished) = on_platform(&format!("require: {{distro: {id}, arch: {arch}}}")).unwrap();
     assert_eq!(finished.code(), 0, "{}", finished.stderr);
     let ready = place.journal().unwrap().into_iter().find(|record| record["change"] == "ready").unwrap();
     for fact in ["distro", "arch", "cpus", "memory", "kernel", "hostname"] {
         assert!(ready["facts"][fact].is_string(), "{fact} of {ready}");
     }
 
-    let (_, finished) = on_platform("require: {arch: pdp11}");
+    let (_, finished) = on_platform("require: {arch: pdp11}").unwrap();
     assert_eq!(finished.code(), 3, "no machine, no verdict: {}", finished.stderr);
     let told = format!("does not fit its platform: arch should be pdp11, and is {arch}");
     assert!(finished.stderr.contains(&told), "{}", finished.stderr);
 
     // Without `require` a context that does not fit is worth a warning, and no more.
-    let (_, finished) = on_platform("context: {arch: pdp11, trigger: nightly}");
+    let (_, finished) = on_platform("context: {arch: pdp11, trigger: nightly}").unwrap();
     assert_eq!(finished.code(), 0, "{}", finished.stderr);
     let told = format!("its arch is {arch}, and its platform's context says pdp11");
     assert!(finished.stderr.contains(&told), "{}", finished.stderr);
