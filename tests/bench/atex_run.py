@@ -7,6 +7,7 @@ Without addresses the machines are local, else SSH servers. Figures are per test
 last one's result, `cpu_ms` of this process alone; `peak_mib` is the most memory it had.
 """
 
+import itertools
 import json
 import os
 import resource
@@ -16,59 +17,25 @@ import threading
 import time
 
 from atex.aggregator.jsonl import JSONLinesAggregator
+from atex.connection.local import LocalConnection
 from atex.connection.ssh import ManagedSSHConnection
 from atex.executor.fmf import FMFExecutor, discover
 from atex.orchestrator.adhoc import AdHocOrchestrator
-from atex.provisioner import Remote
-from atex.provisioner.local import LocalProvisioner
+from atex.provisioner.anyconn import AnyConnectionProvisioner
 
 MACHINES, TREE, DIRECTORY = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 SERVERS = [(address, key) for address, key in zip(sys.argv[4::2], sys.argv[5::2])]
 
 
-class SSHRemote(Remote, ManagedSSHConnection):
-    """A connection to one of the servers, which the provisioner gets back."""
+class Server(ManagedSSHConnection):
+    """A connection to the next of the servers, in turns."""
 
-    def __init__(self, server, given_back):
-        host, port = server[0].rsplit(":", 1)
-        super().__init__({"Hostname": host, "Port": int(port), "User": "root", "IdentityFile": server[1]})
-        self.server, self.given_back = server, given_back
+    number = itertools.count()
 
-    def release(self):
-        if self.given_back:
-            self.disconnect()
-            self.given_back(self)
-            self.given_back = None
-
-    def __str__(self):
-        return f"ssh {self.server[0]}"
-
-
-class Provisioner(LocalProvisioner):
-    """At most MACHINES at a time: local ones, or the servers."""
-
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.free = list(SERVERS)
-
-    def get_remote(self, block=True):
-        with self._lock:
-            if not block and len(self._remotes) >= MACHINES:
-                return None
-            if SERVERS and (self._requested <= 0 or not self.free):
-                return None
-            if SERVERS:
-                self._requested -= 1
-                remote = SSHRemote(self.free.pop(), self.give_back)
-                remote.connect()
-                self._remotes.add(remote)
-                return remote
-        return super().get_remote(block=block)
-
-    def give_back(self, remote):
-        with self._lock:
-            self._remotes.discard(remote)
-            self.free.append(remote.server)
+    def __init__(self):
+        address, key = SERVERS[next(self.number) % len(SERVERS)]
+        host, port = address.rsplit(":", 1)
+        super().__init__({"Hostname": host, "Port": int(port), "User": "root", "IdentityFile": key})
 
 
 class Span:
@@ -113,7 +80,8 @@ def run():
         return executor
 
     results, files = os.path.join(DIRECTORY, "results.jsonl"), os.path.join(DIRECTORY, "files")
-    with Provisioner() as provisioner, Aggregator(results, files) as aggregator:
+    provisioner = AnyConnectionProvisioner(Server if SERVERS else LocalConnection, max_remotes=MACHINES)
+    with provisioner, Aggregator(results, files) as aggregator:
         with AdHocOrchestrator("platform", list(tests.data), [provisioner], make, aggregator) as orchestrator:
             orchestrator.serve_forever()
     # On local machines it leaves these behind.

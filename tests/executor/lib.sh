@@ -16,13 +16,16 @@ times() {
     printf '%s' "${text// /"$2"}"
 }
 
-# The channel was closed by the host.
+# For ever, until a trap ends it. Not by `wait`: bash may miss a signal that comes just before it waits.
+idle() { while :; do read -r -t 0.1 <> <(:) || true; done; }
+
+# Waits until the host has closed the channel.
 released() {
     trap '' PIPE
     while { echo noop >&"$ATEX_TEST_CONTROL"; } 2>/dev/null; do :; done
 }
 
-# Over and started again: the machine was let go of.
+# Lets go of the machine: the test is started again.
 let_go() {
     word disconnect
     released

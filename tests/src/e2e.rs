@@ -130,7 +130,8 @@ pub fn finish(child: Child) -> Result<Finished> {
     Ok(Finished { status: output.status, stdout: text(&output.stdout), stderr: text(&output.stderr) })
 }
 
-fn json_lines(path: &Path) -> Result<Vec<Value>> {
+/// The values of a file of JSON lines.
+pub fn json_lines(path: &Path) -> Result<Vec<Value>> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     text.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
 }

@@ -139,6 +139,15 @@ pub struct SimulateOptions {
     #[arg(long, value_name = "T", help_heading = "Simulation")]
     pub deadline: Option<Time>,
 
+    /// From asking for a machine until tests run on it [default: 1m]
+    #[arg(long, value_name = "T", help_heading = "Simulation")]
+    pub start_up: Option<Time>,
+
+    /// So many of 100 reservations fail, and so many of 100 machines die within an hour
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=90),
+        hide_default_value = true, help_heading = "Simulation")]
+    pub failures: u8,
+
     /// Make up a workload of N tests instead of reading a tree
     #[arg(long, value_name = "N", help_heading = "Simulation")]
     pub synthetic: Option<NonZeroU32>,

@@ -101,6 +101,10 @@ pub struct Simulate {
     /// Numbers of machines to try; empty: 1, 2, 4, ... as long as more help.
     pub machines: Vec<NonZeroU32>,
     pub deadline: Option<Duration>,
+    /// From the reservation to the machine.
+    pub start_up: Option<Duration>,
+    /// Percent of reservations that fail and of machines that die.
+    pub failures: u8,
     /// So many made-up tests instead of those of the tree.
     pub synthetic: Option<NonZeroU32>,
 }
@@ -327,6 +331,8 @@ fn simulate(options: SimulateOptions, around: &Surroundings) -> Result<Simulate,
         plan: config::plan(&options.run, around)?,
         machines: options.machines,
         deadline: options.deadline.map(|time| time.0),
+        start_up: options.start_up.map(|time| time.0),
+        failures: options.failures,
         synthetic: options.synthetic,
     })
 }

@@ -131,7 +131,7 @@ pub(super) fn go(
 /// How long the console may take to show what is left at the end.
 const CONSOLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The same of the history: longer than it waits for other hosts.
-const HISTORY_TIMEOUT: Duration = Duration::from_secs(60);
+const HISTORY_TIMEOUT: Duration = Duration::from_mins(1);
 /// Names of the host's own readers, such as no plugin has.
 const CONSOLE: &str = "the console";
 const HISTORY: &str = "the history";

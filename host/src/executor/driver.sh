@@ -151,10 +151,11 @@ worker() {
   while IFS= read -r len && IFS= read -r -N "$len" payload; do eval "$payload"; done
 }
 
-# hit SIGNAL: to the test's group, and to the group behind its terminal
+# hit SIGNAL: to the test's group, and to the group behind its terminal. A test may have said enough to be ended before its
+# number is known here: then it is for `run` to do.
 hit() {
   struck=1
-  [[ $pid ]] || return 0
+  [[ $pid ]] || { early=$1; return 0; }
   kill -"$1" -- "-$pid" || kill -"$1" "$pid"
   [[ $tty && ! $sid && -e $own/run/sid ]] && read -r sid <"$own/run/sid"
   [[ $sid ]] && kill -"$1" -- "-$sid"
@@ -177,7 +178,7 @@ say() {
 # ones. FLAGS: t terminal, c control channel. DATA: number of a directory for data, 0 for none.
 run() {
   local id=$1 flags=$2 cwd=$3 number=$5 rc=127 got said='' files
-  sid='' tty=''
+  sid='' tty='' early=''
   [[ $flags == *t* ]] && tty=1
   if (( number >= data )); then   # one fork for 32 tests
     eval "mkdir -p -- \"\$own\"/data/{$number..$((number + 31))}/data"
@@ -201,6 +202,7 @@ run() {
     [[ $tty ]] && { terminal "$script"; exit 127; }
     exec $setsid "$shell" -e -o pipefail -c "$script" bash ) &
   pid=$!
+  [[ $early ]] && hit "$early"
   # A trap ends the wait with the trap's status; the test's own is remembered for the next wait, once (then 127).
   while struck=; wait "$pid"; got=$?; (( got == 127 )) && [[ $rc != 127 ]] || rc=$got; [[ $struck ]]; do :; done 2>/dev/null
   kill -KILL -- "-$pid" 2>/dev/null

@@ -54,7 +54,7 @@ fn site_of(plan: &DiscoveredPlan) -> Site {
         finish: plan.finish.clone(),
         dialect: plan.dialect,
         may_reboot: false,
-        limits: Limits { grace: std::time::Duration::from_millis(200), ..usual.limits },
+        limits: Limits { grace: std::time::Duration::from_secs(2), ..usual.limits },
         ..usual
     }
 }

@@ -22,7 +22,7 @@ use atex_host::executor::spec::{
 use atex_plugin_api::model::Transport;
 
 /// Long enough for a busy box; a test that gets here has failed.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(3);
 
 /// A small tree with a directory, a program and a link.
 pub fn tree() -> tempfile::TempDir {

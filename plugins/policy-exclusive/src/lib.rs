@@ -13,7 +13,8 @@
 //! ```
 //!
 //! This matters with several slots. A list names several things; two tests exclude each other if they have one in common.
-//! A test that needs a machine for itself says so with `extra-slots`, without this policy.
+//! A test that needs a machine for itself says so with `extra-slots: all`, without this policy. Where tests name several things,
+//! there may be 4,096 different combinations of them; more are an error before anything runs.
 
 use std::collections::BTreeMap;
 
@@ -35,7 +36,7 @@ impl Default for Config {
 }
 
 /// More different combinations of things than one answer can name would be silently unprotected: they are an error.
-const MAX_CLASSES: usize = 64;
+const MAX_CLASSES: usize = 4096;
 
 /// The policy.
 #[derive(Debug)]
@@ -44,6 +45,8 @@ pub struct Exclusive {
     classes: BTreeMap<String, Class>,
     /// Things of each class, from class 1.
     things: Vec<Vec<String>>,
+    /// Classes that name a thing.
+    by_thing: BTreeMap<String, Vec<Class>>,
     of_test: Vec<Class>,
     /// Some test names several things, so classes may overlap.
     overlaps: bool,
@@ -58,6 +61,7 @@ impl Plugin for Exclusive {
             config,
             classes: BTreeMap::new(),
             things: Vec::new(),
+            by_thing: BTreeMap::new(),
             of_test: Vec::new(),
             overlaps: false,
         })
@@ -74,6 +78,9 @@ impl Exclusive {
         if class == next {
             let things: Vec<String> = value.lines().map(str::to_owned).collect();
             self.overlaps |= things.len() > 1;
+            for thing in &things {
+                self.by_thing.entry(thing.clone()).or_default().push(class);
+            }
             self.things.push(things);
         }
         class
@@ -116,9 +123,9 @@ impl Policy for Exclusive {
         let mut excluded: Vec<Class> =
             view.running.iter().map(|test| self.class_of(*test)).filter(|class| *class != 0).collect();
         if self.overlaps {
-            let mine: Vec<&String> = excluded.iter().flat_map(|class| self.things_of(*class)).collect();
-            let meets = |other: &Class| self.things_of(*other).iter().any(|thing| mine.contains(&thing));
-            excluded.extend((1..=self.things.len() as Class).filter(meets));
+            let mine = excluded.iter().flat_map(|class| self.things_of(*class));
+            let meeting = mine.filter_map(|thing| self.by_thing.get(thing)).flatten();
+            excluded = meeting.copied().collect();
         }
         excluded.sort_unstable();
         excluded.dedup();
@@ -175,13 +182,16 @@ mod tests {
         assert_eq!(vetoes(&values, &[0]), [1, 2, 4]);
         assert_eq!(vetoes(&values, &[1]), [1, 2]);
         assert_eq!(vetoes(&values, &[2]), [3]);
+        let many: Vec<String> = (0..1000).map(|number| format!("all\n{number}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert_eq!(vetoes(&many, &[7]).len(), 1000);
     }
 
     #[test]
     fn what_cannot_be_protected_is_an_error() {
         let single: Vec<String> = (0..1000).map(|i| i.to_string()).collect();
         assert_eq!(register(&mut exclusive(), &single), Ok(()));
-        let several: Vec<String> = (0..1000).map(|i| format!("all\n{i}")).collect();
+        let several: Vec<String> = (0..5000).map(|i| format!("all\n{i}")).collect();
         assert!(register(&mut exclusive(), &several).is_err());
     }
 

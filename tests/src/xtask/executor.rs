@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::{headline, packages};
 use crate::{
-    build::{self, Built, Profile, root, target_dir},
+    build::{self, Built, root, target_dir},
     expect::{self, Outcome},
 };
 
@@ -25,12 +25,12 @@ const END_A_RUN: &str = "^/helpers/[a-z]*-?abort$";
 
 pub(super) fn executor(args: &[String]) -> Result<()> {
     packages::ensure(false)?;
-    let built = build::build(Profile::Dev)?;
+    let built = build::for_tests();
     let (mut wrong, mut count) = (Vec::new(), 0);
     for dialect in ["tmt", "atex"] {
         headline(&format!("dialect {dialect}"));
-        let run_dir = run(&built, dialect, args)?;
-        let tests = metadata(&built, dialect)?;
+        let run_dir = run(built, dialect, args)?;
+        let tests = metadata(built, dialect)?;
         count += tests.len();
         let executions = executions(&run_dir)?;
         for (name, expected) in &tests {

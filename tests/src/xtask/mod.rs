@@ -5,6 +5,7 @@ mod campaign;
 mod demo;
 mod executor;
 mod faults;
+mod figures;
 mod fmf_fuzz;
 mod install;
 mod packages;
@@ -63,6 +64,11 @@ enum Command {
         #[arg(long)]
         release: bool,
     },
+    /// How good and how dear schedules are, as tables: by an optimised build, in virtual time
+    Figures {
+        /// Which tables [default: all]
+        which: Vec<figures::Figures>,
+    },
     /// Kill hosts at random moments, let them clean up or resume, and count what is left, lost or wrong
     Campaign(campaign::Campaign),
     /// Run the executor's cases (tests/executor) on machines of yours, in both dialects, and compare what comes of them
@@ -88,6 +94,7 @@ pub fn run(xtask: Xtask) -> Result<()> {
         Command::SelfTest => selftest::selftest(),
         Command::Faults { keepalive } => faults::faults(keepalive),
         Command::FmfFuzz { seed, count, release } => fmf_fuzz::fmf_fuzz(seed, count, release),
+        Command::Figures { which } => figures::figures(&which),
         Command::Executor { args } => executor::executor(&args),
         Command::Campaign(wanted) => campaign::campaign(&wanted),
         Command::Install { prefix } => install::install(&prefix),

@@ -78,9 +78,8 @@ pub(super) fn machines(scratch: &Path) -> Result<PathBuf> {
 fn fetch_kernel(directory: &Path) -> Result<()> {
     let depends = Command::new("apt-cache").args(["depends", KERNEL]).output().context("apt-cache")?;
     let depends = String::from_utf8_lossy(&depends.stdout).into_owned();
-    let names = depends.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
-    let package =
-        names.filter(|name| name.starts_with("linux-image-")).last().context("no kernel package")?;
+    let mut names = depends.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
+    let package = names.find(|name| name.starts_with("linux-image-")).context("no kernel package")?;
     eprintln!("fetching {package}");
     let fresh = tempfile::tempdir().context("cannot make a directory")?;
     run(Command::new("apt-get").args(["-qq", "download", package]).current_dir(fresh.path()))?;

@@ -3,6 +3,8 @@
 use super::Chain;
 use crate::core::event::{Command, Prefer, Wish};
 
+/// Wishes per call altogether. What is lowered or ruled out is only looked at where it would have come first.
+const ALL_WISHES: usize = 4096;
 /// Requests per call.
 const COMMANDS: usize = 100_000;
 /// Bytes of a reason that a policy gives.
@@ -56,10 +58,17 @@ pub struct Fault {
 
 impl Chain {
     pub(super) fn check_wishes(&mut self, level: u16, wishes: &[Prefer], most: usize, out: &mut Vec<Wish>) {
-        if wishes.len() > most {
+        let all = ALL_WISHES.max(most);
+        let lifts = |prefer: &Prefer| matches!(prefer, Prefer::Class(_, 1..) | Prefer::Test(..));
+        if wishes.len() > all || wishes.iter().filter(|prefer| lifts(prefer)).count() > most {
             self.fault(level, FaultKind::TooManyWishes, "");
         }
-        for &prefer in wishes.iter().take(most) {
+        let mut lifted = 0;
+        for &prefer in wishes.iter().take(all) {
+            lifted += usize::from(lifts(&prefer));
+            if lifts(&prefer) && lifted > most {
+                continue;
+            }
             let prefer = match prefer {
                 Prefer::Class(..) => prefer,
                 Prefer::Test(_, ..=0) => {

@@ -28,7 +28,7 @@ pub use check::{Fault, FaultKind};
 
 /// Tests per call of a policy.
 const BLOCK: usize = 1024;
-/// Wishes per call, beside one for each class that the policy was shown.
+/// Wishes per call that lift something, beside one for each class that the policy was shown: each of these is looked at.
 const WISHES: usize = 64;
 
 /// Where a chain reads about tests while it registers them.

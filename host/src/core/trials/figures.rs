@@ -9,7 +9,7 @@ use atex_plugin_api::model::Facts;
 use atex_plugin_api::policy::Policy;
 
 use crate::core::config::{Config, Platform, Pool};
-use crate::core::event::{Action, Event, LeaseId, TestId};
+use crate::core::event::{Action, Event, ExecutionId, LeaseId, TestId};
 use crate::core::simulate::{
     Durations, Observer, Outcomes, Synthetic, SyntheticTest, World, bound, cpu_time, simulate,
 };
@@ -156,27 +156,26 @@ fn median(mut numbers: Vec<f64>) -> f64 {
 #[derive(Default)]
 struct Losses<'a> {
     tests: &'a [SyntheticTest],
-    running: HashMap<LeaseId, (TestId, u16)>,
+    running: HashMap<LeaseId, (ExecutionId, TestId, u16)>,
     /// No schedule whatsoever ends earlier once this was lost: a test that dies with its machine needs its whole time anew.
     earliest_end: u64,
 }
 
 impl Observer for Losses<'_> {
     fn action(&mut self, _now: u64, action: &Action) {
-        if let Action::Run { lease, test, attempt, .. } = action {
-            self.running.insert(*lease, (*test, *attempt));
+        if let Action::Run { lease, execution, test, attempt, .. } = action {
+            self.running.insert(*lease, (*execution, *test, *attempt));
         }
     }
     fn event(&mut self, now: u64, event: &Event) {
-        match event {
-            Event::Lost { lease } => {
-                let Some((test, attempt)) = self.running.remove(lease) else { return };
-                let truth = self.tests[test as usize].truth;
-                let left = truth.real * u64::from(1 + truth.fails.saturating_sub(attempt));
-                self.earliest_end = self.earliest_end.max(now + left);
-            }
-            _ => {}
+        if let Event::Finished { execution, .. } = event {
+            self.running.retain(|_, (running, ..)| running != execution);
         }
+        let Event::Lost { lease } = event else { return };
+        let Some((_, test, attempt)) = self.running.remove(lease) else { return };
+        let truth = self.tests[test as usize].truth;
+        let left = truth.real * u64::from(1 + truth.fails.saturating_sub(attempt));
+        self.earliest_end = self.earliest_end.max(now + left);
     }
 }
 

@@ -82,6 +82,9 @@ pub(super) struct Watch<'a> {
     pub(super) complaints: Vec<String>,
     pub(super) uncertain: u32,
     done: bool,
+    /// Since when no test waits, and when to look again for machines that nobody needs.
+    quiet_since: Option<Ms>,
+    next_look: Ms,
     /// Tests that had their verdict before this session.
     done_before: usize,
     answers: u64,
@@ -107,6 +110,8 @@ impl<'a> Watch<'a> {
             complaints: vec![],
             uncertain: 0,
             done: false,
+            quiet_since: None,
+            next_look: 0,
             done_before: tests.iter().filter(|plan| plan.past == crate::core::config::Past::Done).count(),
             answers: 0,
             stopped: false,
@@ -211,10 +216,21 @@ impl<'a> Watch<'a> {
     /// Machines that have had nothing to do for a while, though nothing waits, are too many if there are more than spares.
     fn check_useless(&mut self, now: Ms) {
         let waiting = self.tests.len() - self.done_before - self.verdicts.len() - self.on.len();
+        if waiting > 0 {
+            self.quiet_since = None;
+            return;
+        }
+        // Once a second is enough: there may be thousands of machines.
+        let quiet_since = *self.quiet_since.get_or_insert(now);
+        if now < self.next_look {
+            return;
+        }
+        self.next_look = now + 1_000;
         let mut idle = 0;
         for held in self.leases.values_mut() {
-            let useless = held.open && held.ready && held.released == 0 && waiting == 0 && !held.uncertain;
-            held.useless_since = useless.then(|| held.useless_since.unwrap_or(now));
+            let useless = held.open && held.ready && held.released == 0 && !held.uncertain;
+            let since = held.useless_since.map_or(now, |since| since.max(quiet_since));
+            held.useless_since = useless.then_some(since);
             if held.useless_since.is_some_and(|since| now - since > PATIENCE) {
                 idle += u32::from(self.config.pools[usize::from(held.pool)].slots);
             }

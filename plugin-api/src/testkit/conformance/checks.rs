@@ -198,25 +198,26 @@ impl Conformance<'_> {
     fn list_first(&self, state: &mut State) -> Verdict {
         let (lease, id) = state.first()?;
         self.needs(Capabilities::LIST, "list")?;
-        let shows = |owner: &str| -> Result<Option<String>, Outcome> {
-            let held = self.list(&self.provisioner, owner)?;
-            Ok(held.into_iter().find(|held| held.mark == lease.mark()).map(|held| held.id))
+        let shows = |owner: &str| -> Result<Vec<String>, Outcome> {
+            let mut held = self.list(&self.provisioner, owner)?;
+            held.retain(|held| held.mark == lease.mark());
+            Ok(held.into_iter().map(|held| held.id).collect())
         };
-        match shows(&lease.owner)? {
-            None => return Err(failed("its owner is not shown it".to_owned())),
-            Some(other) if other != id => {
-                return Err(failed(format!("the list calls it {other:?}, but it was handed out as {id:?}")));
-            }
-            Some(_) => {}
+        let shown = shows(&lease.owner)?;
+        if shown.is_empty() {
+            return Err(failed("its owner is not shown it".to_owned()));
         }
-        if shows("")?.is_none() {
+        if !shown.contains(&id) {
+            return Err(failed(format!("the list calls it {shown:?}, but it was handed out as {id:?}")));
+        }
+        if shows("")?.is_empty() {
             return Err(failed("who asks for everybody's machines is not shown it".to_owned()));
         }
         let longer = format!("{}x", lease.owner);
         let shorter =
             lease.owner.get(..lease.owner.len().saturating_sub(1)).filter(|owner| !owner.is_empty());
         for other in [Some(longer.as_str()), shorter].into_iter().flatten() {
-            if shows(other)?.is_some() {
+            if !shows(other)?.is_empty() {
                 return Err(failed(format!("owner {other:?} is shown it, who is another one")));
             }
         }

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use super::{Cost, machines::Machines};
-use crate::build::{self, root, target_dir};
+use crate::build::{self, in_path, root, target_dir};
 
 /// What is compared with.
 const WANTED: &str = "atex>=1,<2";
@@ -26,6 +26,7 @@ pub(super) struct Atex {
 impl Atex {
     /// The python that was named, else a virtual environment below the target directory, made if need be.
     pub(super) fn find(named: Option<&Path>) -> Result<Self> {
+        ensure!(in_path("rsync"), "it needs rsync");
         if let Some(python) = named {
             ensure!(has_atex(python), "{} has no atex 1", python.display());
             return Ok(Self { python: python.to_owned() });

@@ -179,7 +179,8 @@ fn accounts(home: &Path) -> Result<String> {
     let accounts = fs::read_to_string("/etc/passwd")?;
     let others = accounts.lines().filter(|line| !line.starts_with("root:"));
     let root = format!("root:x:0:0:root:{}:/bin/bash", home.display());
-    Ok([root.as_str()].into_iter().chain(others).map(|line| format!("{line}\n")).collect())
+    let lines: Vec<&str> = [root.as_str()].into_iter().chain(others).collect();
+    Ok(lines.join("\n") + "\n")
 }
 
 /// Makes, in $1: `podman`, with storage of its own, and in it the image $2 of busybox, bash and tar.
@@ -204,7 +205,7 @@ exec podman --root $1/storage --runroot $1/run --storage-driver vfs "\$@"
 END
 chmod +x podman
 cp "$(command -v busybox)" root/bin/busybox
-for applet in $(busybox --list); do ln -s busybox "root/bin/$applet"; done
+for applet in $(busybox --list); do [ "$applet" = busybox ] || ln -s busybox "root/bin/$applet"; done
 for program in bash tar; do
     rm -f "root/bin/$program"
     cp -L "$(command -v $program)" root/bin/

@@ -177,6 +177,7 @@ fn make_tree(scratch: &Path, tests: usize) -> Result<PathBuf> {
     Ok(tree)
 }
 
+#[expect(clippy::print_stdout, reason = "it is what a benchmark does")]
 fn title() {
     headline("milliseconds per test");
     println!(

@@ -102,10 +102,11 @@ impl Waiting {
         let pool = make_pool(place, transports, machines)?;
         // Open for writing as well: there is no end of file between two tests.
         let words = OpenOptions::new().read(true).write(true).open(&up)?;
+        let up = listen(words)?;
         let began = Instant::now();
         let host =
             host::command(built, &tree, place, &pool).stderr(File::create(place.join("stderr"))?).spawn()?;
-        Ok(Self { host, began, machines, up: listen(words), gate })
+        Ok(Self { host, began, machines, up, gate })
     }
 
     fn watch(&mut self, time: Duration) -> Result<Seen> {
@@ -160,16 +161,16 @@ impl Waiting {
 }
 
 /// One message per word.
-fn listen(words: File) -> Receiver<()> {
+fn listen(words: File) -> Result<Receiver<()>> {
     let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
+    thread::Builder::new().name("words".into()).spawn(move || {
         for _word in BufReader::new(words).lines().map_while(Result::ok) {
             if sender.send(()).is_err() {
                 return;
             }
         }
-    });
-    receiver
+    })?;
+    Ok(receiver)
 }
 
 fn make_tree(place: &Path, machines: usize, up: &Path, gate: &Path) -> Result<PathBuf> {
@@ -190,18 +191,15 @@ fn make_tree(place: &Path, machines: usize, up: &Path, gate: &Path) -> Result<Pa
 fn make_pool(place: &Path, transports: &[String], machines: usize) -> Result<String> {
     use std::os::unix::fs::PermissionsExt as _;
     let program = place.join("pool");
-    let mut script = String::from("#!/bin/bash\ntransports=(\n");
-    for transport in transports {
-        script.push_str(&format!("'{transport}'\n"));
-    }
-    script.push_str(&format!(
-        ")\nread -r request\ndirectory={}/machines/$ATEX_LEASE\ncase $ATEX_REQUEST in\n\
+    let words = format!("'{}'", transports.join("'\n'"));
+    let script = format!(
+        "#!/bin/bash\ntransports=(\n{words})\nread -r request\ndirectory={}/machines/$ATEX_LEASE\ncase $ATEX_REQUEST in\n\
          reserve) mkdir -p \"$directory\"; t=${{transports[0x${{ATEX_LEASE: -2}} % {}]}}\n\
          echo \"{{\\\"machine\\\": {{\\\"id\\\": \\\"$ATEX_LEASE\\\", \\\"transport\\\": ${{t/DIRECTORY/$directory}}}}}}\" ;;\n\
          list) echo '{{\"held\": []}}' ;;\n*) echo '{{}}' ;;\nesac\n",
         place.display(),
         transports.len()
-    ));
+    );
     fs::write(&program, script)?;
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
     Ok(format!("{{use: exec, program: '{}', max: {machines}}}", program.display()))
