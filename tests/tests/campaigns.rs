@@ -35,7 +35,7 @@ fn containers_are_removed() {
     if !all() {
         return;
     }
-    let figures = crash(&Podman::start().unwrap(), Extent { follow_up: false, ..extent(3, 1) }).unwrap();
+    let figures = crash(&Podman::start().unwrap(), Extent { follow_up: false, ..extent(2, 1) }).unwrap();
     assert!(figures.wrong.is_empty(), "{figures}");
 }
 
@@ -44,6 +44,6 @@ fn a_pool_is_free_again() {
     if !all() {
         return;
     }
-    let figures = crash(&Ssh::start(1).unwrap(), Extent { follow_up: false, ..extent(3, 1) }).unwrap();
+    let figures = crash(&Ssh::start(1).unwrap(), Extent { follow_up: false, ..extent(2, 1) }).unwrap();
     assert!(figures.wrong.is_empty(), "{figures}");
 }
