@@ -63,6 +63,13 @@ fn change(plugin: &Path) {
     fs::write(plugin, bytes).unwrap();
 }
 
+/// A file of `/t0`, `/t1`, ..., and the script of each.
+fn many(count: usize, script: impl Fn(usize) -> String) -> String {
+    let tests: Vec<_> =
+        (0..count).map(|number| format!("/t{number}:\n    test: {}\n", script(number))).collect();
+    tests.concat()
+}
+
 #[test]
 fn gc_uses_a_plugin_that_changed_and_says_so() {
     let place = Place::new(&WAITS).unwrap();
@@ -133,7 +140,7 @@ fn without_a_ledger_no_machine_is_asked_for() {
     }
     // A page of room: for the one machine that the first run needs, and not for the thirty of the second.
     for (tests, code) in [(1, 0), (30, 3)] {
-        let tree: String = (0..tests).map(|number| format!("/t{number}:\n    test: 'true'\n")).collect();
+        let tree = many(tests, |_| "'true'".into());
         let (cloud, place) =
             (Cloud::open(Weather::Fair, 1).unwrap(), Place::new(&[("a.fmf", &tree)]).unwrap());
         let ledger = place.path("state/ledger");
@@ -156,8 +163,7 @@ fn without_a_ledger_no_machine_is_asked_for() {
 #[test]
 fn a_run_goes_on_without_its_journal() {
     const TESTS: usize = 40;
-    let tree: String =
-        (0..TESTS).map(|number| format!("/t{number}:\n    test: touch $RAN/{number}\n")).collect();
+    let tree = many(TESTS, |number| format!("touch $RAN/{number}"));
     let place = Place::new(&[("a.fmf", &tree)]).unwrap();
     let ran = place.path("ran");
     fs::create_dir_all(&ran).unwrap();

@@ -41,7 +41,7 @@ const MEASURED: u32 = 3;
 /// `gc` of what it could not decide at first is tried so often, after the settle time.
 const MORE_TRIES: u32 = 20;
 /// How long work directories and processes may take to end by themselves.
-const TRACES_END: Duration = Duration::from_secs(60);
+const TRACES_END: Duration = Duration::from_mins(1);
 /// A kill that comes too late is tried again so often.
 const MAX_DRAWS: u32 = 50;
 

@@ -84,7 +84,7 @@ impl Records {
             let is_results = path.file_name().is_some_and(|name| name == "results.jsonl");
             if path.extension().is_some_and(|suffix| suffix == "jsonl") && !is_results {
                 let text = fs::read(path).unwrap_or_default();
-                lines += text.iter().filter(|byte| **byte == b'\n').count() as u64;
+                lines += text.split(|byte| *byte == b'\n').count() as u64 - 1;
             }
         }
         lines
@@ -123,9 +123,7 @@ pub(crate) fn run_until(command: &mut Command, moment: Moment, records: &Records
         let timeout = left.map(Timespec::try_from).transpose()?;
         let mut fds = [PollFd::new(&ended, PollFlags::IN), PollFd::new(&records.watch, PollFlags::IN)];
         poll(&mut fds, timeout.as_ref())?;
-        let is_over = !fds[0].revents().is_empty();
-        drop(fds);
-        if is_over {
+        if !fds[0].revents().is_empty() {
             let status = child.wait()?;
             return Ok(End::ByItself(status, most - before));
         }

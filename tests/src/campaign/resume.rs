@@ -88,14 +88,14 @@ type Line = (String, String, String, Vec<String>);
 
 /// The tree, and the lines that it gives whatever happens to the host.
 fn material() -> (String, BTreeSet<Line>) {
-    let mut tree = String::new();
+    let mut tree = vec![];
     let mut lines = BTreeSet::new();
     let mut expect = |status: &str, test: &str, subtest: &str, file: &str| {
         lines.insert((status.to_owned(), test.to_owned(), subtest.to_owned(), vec![file.to_owned()]));
     };
     for number in 0..EACH {
         let flag = format!("$FLAGS/flaky-{number}");
-        tree += &format!(
+        tree.push(format!(
             "/pass-{number}:\n    test: sleep 0.05; echo pass-{number}\n\
              /fail-{number}:\n    test: echo fail-{number}; exit 3\n\
              /flaky-{number}:\n    test: 'echo flaky-{number}; [ -e {flag} ] || {{ touch {flag}; exit 1; }}'\n\
@@ -106,7 +106,7 @@ fn material() -> (String, BTreeSet<Line>) {
              sleep 0.05\n        \
              say \"{{\\\"status\\\":\\\"fail\\\",\\\"name\\\":\\\"two\\\",$(file)}}\" parts-{number}\n        \
              say \"{{\\\"status\\\":\\\"pass\\\",$(file)}}\" parts-{number}\n"
-        );
+        ));
         expect("pass", &format!("/pass-{number}"), "", "output.txt");
         expect("fail", &format!("/fail-{number}"), "", "output.txt");
         expect("pass", &format!("/flaky-{number}"), "", "output.txt");
@@ -114,7 +114,7 @@ fn material() -> (String, BTreeSet<Line>) {
             expect(status, &format!("/parts-{number}"), part, "data");
         }
     }
-    (tree, lines)
+    (tree.concat(), lines)
 }
 
 /// Kills runs, resumes them, kills those, and looks at what came out.
