@@ -1,7 +1,7 @@
 //! Hosts that are killed at random moments, again and again: what do they leave behind, and does a run survive it?
 //!
-//! Two kinds of campaigns. [`crash`]: SIGKILL, then `gc`; afterwards the provider itself is asked what it still holds.
-//! [`resume`]: SIGKILL, then `resume`, which may be killed as well; afterwards each test has the one verdict that it is known to
+//! Two kinds of campaigns. [`crash()`]: SIGKILL, then `gc`; afterwards the provider itself is asked what it still holds.
+//! [`resume()`]: SIGKILL, then `resume`, which may be killed as well; afterwards each test has the one verdict that it is known to
 //! deserve. Both end with an error if anything is left, lost, doubled or wrong.
 //!
 //! Moments are drawn over the measured length of an undisturbed run, so that all its phases are hit in proportion, and over its
