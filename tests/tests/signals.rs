@@ -53,8 +53,11 @@ list)
 esac
 "#;
 
-/// In a script or a test: stops here.
+/// In a script: stops here.
 const STOP: &str = "echo here > $SCENE/here; read -r _ < $SCENE/go";
+
+/// In a test: the same, with a pipe of its own, or the finish script of the first machine would take what the other's test needs.
+const STOP_TEST: &str = "echo here > $SCENE/here; read -r _ < $SCENE/on";
 
 /// A safety net: how long nothing may happen.
 const PATIENCE: Duration = Duration::from_mins(4);
@@ -114,6 +117,9 @@ const CASES: &[Case] = &[
 struct Scene {
     place: Place,
     here: BufReader<File>,
+    /// For the tests.
+    on: File,
+    /// For all else.
     go: File,
 }
 
@@ -127,7 +133,7 @@ impl Scene {
             "finish": {"how": "shell", "script": stop(Phase::Finish)},
         });
         // Each on a machine of its own: neither goes on before both have begun.
-        let tests = format!("/a:\n    test: {STOP}\n/b:\n    test: {STOP}\n");
+        let tests = format!("/a:\n    test: {STOP_TEST}\n/b:\n    test: {STOP_TEST}\n");
         let place = Place::new(&[("tests.fmf", &tests), ("plan.fmf", &plan.to_string())])?;
         place.write("pool.sh", POOL)?;
         fs::create_dir_all(place.path("pool"))?;
@@ -144,8 +150,8 @@ impl Scene {
             // Both ends: neither side ever waits for the other to open it.
             Ok(File::options().read(true).write(true).open(path)?)
         };
-        let (here, go) = (BufReader::new(fifo("here")?), fifo("go")?);
-        Ok(Self { place, here, go })
+        let (here, on, go) = (BufReader::new(fifo("here")?), fifo("on")?, fifo("go")?);
+        Ok(Self { place, here, on, go })
     }
 
     fn start(&self, phase: Phase) -> Result<Running> {
@@ -182,7 +188,7 @@ impl Scene {
     fn wait_for(&mut self, phase: Phase) -> Result<()> {
         self.both_are_here()?;
         if !matches!(phase, Phase::Reserve | Phase::Setup | Phase::Tests) {
-            self.go_on()?;
+            self.on.write_all(b"\n\n")?;
         }
         let (what, wanted) = match phase {
             Phase::Reserve | Phase::Setup | Phase::Tests => return Ok(()),
