@@ -234,6 +234,7 @@ fn config_of(plan: &RunPlan) -> Config {
     config.limits.setup_failures = limits.setup_failures;
     config.limits.reserve_failures = limits.reserve_failures;
     config.limits.lost_machine_reruns = u16::try_from(limits.lost_machine_reruns).unwrap_or(u16::MAX);
+    config.limits.fails_in_a_row = limits.machine_failures;
     config.limits.abort_time = ms(limits.release);
     // Finish phases and cleaning come before the provisioner's own part.
     config.limits.release_time = ms(limits.release) + ms(spec::Limits::default().phase_time);

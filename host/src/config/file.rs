@@ -184,6 +184,8 @@ pub(crate) struct LimitsEntry {
     pub(crate) reserve_timeout: Option<Span>,
     /// How often a test runs again because its machine was lost; 2.
     pub(crate) lost_machine_reruns: Option<u32>,
+    /// Tests that fail in a row on a machine, while most pass elsewhere, after which it is put aside; 10, 0 for never.
+    pub(crate) machine_failures: Option<u32>,
     /// How long the run may take; 12h.
     pub(crate) time: Option<Span>,
     /// How long giving back one machine may take; 5m.

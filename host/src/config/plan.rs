@@ -215,6 +215,8 @@ pub struct Limits {
     pub reserve_timeout: Duration,
     /// How often a test is run again because its machine was lost, without using up a rerun.
     pub lost_machine_reruns: u32,
+    /// Tests that may fail in a row on a machine, while most pass elsewhere, before it is put aside; 0: any number.
+    pub machine_failures: u32,
     /// How long the run may start tests and wait for them.
     pub time: Duration,
     /// How long giving back one machine may take.
@@ -239,6 +241,7 @@ impl Default for Limits {
             reserve_failures: 10,
             reserve_timeout: Duration::from_hours(2),
             lost_machine_reruns: 2,
+            machine_failures: 10,
             time: Duration::from_hours(12),
             release: Duration::from_mins(5),
             keepalive: Duration::from_mins(1),

@@ -224,6 +224,7 @@ impl Maker<'_> {
             reserve_failures: file.reserve_failures.unwrap_or(default.reserve_failures),
             reserve_timeout: file.reserve_timeout.map_or(default.reserve_timeout, |span| span.0),
             lost_machine_reruns: file.lost_machine_reruns.unwrap_or(default.lost_machine_reruns),
+            machine_failures: file.machine_failures.unwrap_or(default.machine_failures),
             time: options
                 .time_limit
                 .map(|time| time.0)
