@@ -106,7 +106,7 @@ fn the_suite_runs_on_three_platforms() -> Result<()> {
     let config = fs::read_to_string(place.path("example/atex.yaml"))?;
     place.write("example/atex.yaml", &config.replace("statistics: 10m", "statistics: 0.001"))?;
     let ran = run(&place, &[])?;
-    ensure!(ran.code() == 1, "{}{}", ran.stdout, ran.stderr);
+    ensure!(ran.code() == 1, "exit status {}: {}{}", ran.code(), ran.stdout, ran.stderr);
     ensure!(place.verdicts()? == [1; TESTS * PLATFORMS.len()], "{:?}", place.verdicts());
 
     for machine in schedule(&place)? {
@@ -144,6 +144,10 @@ fn the_suite_runs_on_three_platforms() -> Result<()> {
         ensure!(repeated == ["/accident", "/accident (1)"], "{old:?}");
     }
     ensure!(fs::read_to_string(place.path("content/VERSION"))? == "1.2.3\n", "the content was not sent");
-    ensure!(ran.stderr.contains(&format!(" of {} tests in ", TESTS * PLATFORMS.len())), "{}", ran.stderr);
+    ensure!(
+        ran.stderr.contains(&format!(" of {} tests in ", TESTS * PLATFORMS.len())),
+        "no statistics: {}",
+        ran.stderr
+    );
     Ok(())
 }

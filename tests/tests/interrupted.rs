@@ -118,7 +118,8 @@ fn a_third_signal_leaves_at_once() {
         send(&child, Signal::INT).unwrap();
     }
     let ended = finish(child).unwrap();
-    assert!([4, 5, 130].contains(&ended.code()), "{} {}", ended.code(), ended.stderr);
+    // 6: the console had no time to tell all.
+    assert!([4, 5, 6, 130].contains(&ended.code()), "{} {}", ended.code(), ended.stderr);
     assert_eq!(waiting.gc().unwrap().code(), 0);
 }
 

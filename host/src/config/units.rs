@@ -63,8 +63,10 @@ impl Visitor<'_> for SpanVisitor {
     fn visit_u64<E: de::Error>(self, seconds: u64) -> Result<Span, E> {
         self.visit_str(&seconds.to_string())
     }
+    /// A fraction is kept, where words round up to seconds.
     fn visit_f64<E: de::Error>(self, seconds: f64) -> Result<Span, E> {
-        self.visit_str(&seconds.to_string())
+        let not_one = |why| E::custom(format!("not a duration: {seconds}: {why}"));
+        Duration::try_from_secs_f64(seconds).map(Span).map_err(not_one)
     }
 }
 
