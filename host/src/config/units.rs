@@ -133,9 +133,9 @@ mod tests {
 
     #[test]
     fn numbers_alone_are_seconds_and_bytes() {
-        let span = |value| super::super::de::from_value::<Span>(&value).map(|span| span.0.as_secs());
-        assert_eq!((span(serde_json::json!(90)), span(serde_json::json!(0.5))), (Ok(90), Ok(1)));
-        assert!(span(serde_json::json!(-1)).is_err());
+        let span = |value| super::super::de::from_value::<Span>(&value).map(|span| span.0.as_millis());
+        assert_eq!((span(serde_json::json!(90)), span(serde_json::json!(0.5))), (Ok(90_000), Ok(500)));
+        assert!(span(serde_json::json!(-1)).is_err() && span(serde_json::json!(-0.5)).is_err());
         let bytes = super::super::de::from_value::<Bytes>(&serde_json::json!(4096));
         assert_eq!(bytes, Ok(Bytes(4096)));
     }
