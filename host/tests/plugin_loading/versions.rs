@@ -40,7 +40,9 @@ impl Copy {
     fn new(version: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let (root, api) = (directory.path(), directory.path().join("api"));
-        for place in ["src", "src/adapter", "src/host_side", "src/testkit", "examples"] {
+        for place in
+            ["src", "src/adapter", "src/host_side", "src/testkit", "src/testkit/conformance", "examples"]
+        {
             fs::create_dir_all(api.join(place)).unwrap();
             for entry in fs::read_dir(Path::new(API).join(place)).unwrap() {
                 let from = entry.unwrap().path();
