@@ -184,6 +184,12 @@ fn a_run_goes_on_without_its_journal() {
     assert!(ledgers(&place).is_empty(), "and nothing is held");
     let verdicts = place.verdicts().unwrap();
     assert!(verdicts.contains(&1) && verdicts.contains(&0), "{verdicts:?}");
+    let refused = resume(&place, &[]);
+    assert_eq!(refused.code(), 2, "{}", refused.stderr);
+    assert!(refused.stderr.contains("could not be written to its end; --force"), "{}", refused.stderr);
+    let forced = resume(&place, &["--force"]);
+    assert_eq!(forced.code(), 0, "{}", forced.stderr);
+    assert_eq!(place.verdicts().unwrap(), vec![1; TESTS]);
 }
 
 #[test]

@@ -28,6 +28,8 @@ pub enum Error {
     History(#[from] HistoryError),
     #[error("changed since the run began: {0}; --force goes on all the same")]
     Changed(String),
+    #[error("the journal of {} could not be written to its end; --force runs what it does not tell of again", .0.display())]
+    Gaps(std::path::PathBuf),
     #[error("the tree has other tests than when the run began: begin a new run")]
     OtherTests,
     #[error("no test is selected; --allow-empty makes that a success")]
@@ -58,6 +60,7 @@ impl Error {
         match self {
             Self::NoTests
             | Self::Changed(_)
+            | Self::Gaps(_)
             | Self::OtherTests
             | Self::Configuration(_)
             | Self::Plugin(_)

@@ -47,6 +47,9 @@ pub(super) fn resume(
         let status = summary(&directory, &run_file, terminal)?;
         return Ok([status, freed].into_iter().collect());
     }
+    if !directory.journal_is_whole() && !wanted.force {
+        return Err(Error::Gaps(directory.path().to_owned()));
+    }
     progress.reopen_stopped();
 
     let mut plan = plan?;

@@ -74,6 +74,7 @@ pub(super) fn go(
 ) -> Result<ExitStatus, Error> {
     let Begin { directory, run_file, ledger, first, resumed } = begin;
     directory.set_complete(false).map_err(Error::State)?;
+    let whole = directory.begin_journal()?;
     let mut journal = directory.journal()?;
     let offset = journal.length();
     let session = Session { host: run_file.host.clone(), pid: process::id(), resumed };
@@ -115,7 +116,7 @@ pub(super) fn go(
         start(&name, Box::new(follower), 0, timeout)?;
     }
     let keep_artifacts = prepared.plan.keep_artifacts;
-    let chronicle = Chronicle::start(journal, ledger, readers).map_err(Error::State)?;
+    let chronicle = Chronicle::start(journal, whole, ledger, readers).map_err(Error::State)?;
     let engine = Engine::start(prepared.job, chronicle, names, &prepared.kept, (sender, inbox))?;
     let tally = engine.run(first);
     if !keep_artifacts && let Err(error) = std::fs::remove_dir_all(directory.artifacts()) {

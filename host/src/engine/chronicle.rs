@@ -7,12 +7,13 @@ use std::io;
 use std::sync::mpsc::SyncSender;
 
 use crate::executor::spec::unix_ms;
-use crate::store::{Entry, Journal, Ledger, LedgerError, Record, Syncer, What};
+use crate::store::{Entry, Journal, Ledger, LedgerError, Record, Syncer, What, Whole};
 
 /// Journal and ledger of one run.
 #[derive(Debug)]
 pub(crate) struct Chronicle {
     journal: Journal,
+    whole: Whole,
     syncer: Syncer,
     ledger: Ledger,
     /// Told that the journal has grown; each holds at most one message, which is enough.
@@ -25,9 +26,14 @@ pub(crate) struct Chronicle {
 
 impl Chronicle {
     /// Starts the thread that syncs the journal.
-    pub(crate) fn start(journal: Journal, ledger: Ledger, readers: Vec<SyncSender<()>>) -> io::Result<Self> {
+    pub(crate) fn start(
+        journal: Journal,
+        whole: Whole,
+        ledger: Ledger,
+        readers: Vec<SyncSender<()>>,
+    ) -> io::Result<Self> {
         let syncer = Syncer::start(journal.file()?, readers.clone())?;
-        Ok(Self { journal, syncer, ledger, readers, broken: false, grown: true, to_sync: false })
+        Ok(Self { journal, whole, syncer, ledger, readers, broken: false, grown: true, to_sync: false })
     }
 
     /// Appends to the journal.
@@ -38,9 +44,14 @@ impl Chronicle {
         }
         self.grown = true;
         if let Err(error) = self.journal.append(&Record { at: unix_ms(), what }) {
-            self.broken = true;
-            tracing::error!("cannot write the journal: {error}: the run goes on and cannot be resumed");
+            self.give_up("write", &error.to_string());
         }
+    }
+
+    fn give_up(&mut self, what: &str, error: &str) {
+        self.broken = true;
+        self.whole.lost();
+        tracing::error!("cannot {what} the journal: {error}: the run goes on and cannot be resumed");
     }
 
     /// Appends to the ledger, with one sync for all. After an error nothing of what the entries announce may be done.
@@ -52,10 +63,9 @@ impl Chronicle {
     /// is something to sync, after that.
     pub(crate) fn turn(&mut self) {
         if !self.broken
-            && let Some(error) = self.syncer.failure()
+            && let Some(error) = self.syncer.failure().map(ToString::to_string)
         {
-            self.broken = true;
-            tracing::error!("cannot sync the journal: {error}: the run goes on and cannot be resumed");
+            self.give_up("sync", &error);
         }
         let grown = std::mem::take(&mut self.grown);
         if std::mem::take(&mut self.to_sync) {

@@ -34,11 +34,11 @@ const PARTIAL: &str = ".part";
 
 /// An artifacts directory could not be used.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {what} {}: {source}", path.display())]
+#[error("cannot {what} {}: {error}", path.display())]
 pub struct ArtifactsError {
     pub what: &'static str,
     pub path: PathBuf,
-    pub source: io::Error,
+    pub error: io::Error,
 }
 
 /// See the [module](self).
@@ -65,8 +65,8 @@ impl Directory {
     /// Begins a directory that will be published as `place`, whose parents are made as needed.
     pub(super) fn create(place: &Path) -> Result<Self, ArtifactsError> {
         if fs::symlink_metadata(place).is_ok() {
-            let source = io::Error::from(io::ErrorKind::AlreadyExists);
-            return Err(ArtifactsError { what: "make", path: place.to_owned(), source });
+            let error = io::Error::from(io::ErrorKind::AlreadyExists);
+            return Err(ArtifactsError { what: "make", path: place.to_owned(), error });
         }
         let partial = partial_name(place);
         let made = || -> io::Result<(OwnedFd, OwnedFd)> {
@@ -81,7 +81,7 @@ impl Directory {
         };
         match made() {
             Ok((root, files)) => Ok(Self { place: place.to_owned(), partial, root, files }),
-            Err(source) => Err(ArtifactsError { what: "make", path: partial, source }),
+            Err(error) => Err(ArtifactsError { what: "make", path: partial, error }),
         }
     }
 
@@ -201,7 +201,7 @@ impl Directory {
     /// The directory of a path below `files/`, if it exists, and the path's last component.
     fn find<'p>(&self, path: &'p str) -> Result<Option<(OwnedFd, &'p str)>, ArtifactsError> {
         let (directories, leaf) = path.rsplit_once('/').unwrap_or(("", path));
-        let mut at = self.files.try_clone().map_err(|source| self.io_error("open", path, source))?;
+        let mut at = self.files.try_clone().map_err(|error| self.io_error("open", path, error))?;
         for component in directories.split('/').filter(|component| !component.is_empty()) {
             at = match openat(&at, component, DIRECTORY, Mode::empty()) {
                 Ok(next) => next,
@@ -225,10 +225,10 @@ impl Directory {
             Err(Errno::INVAL | Errno::NOSYS) => fs::rename(&self.partial, &self.place),
             other => other.map_err(io::Error::from),
         };
-        renamed.map_err(|source| ArtifactsError {
+        renamed.map_err(|error| ArtifactsError {
             what: "publish artifacts as",
             path: self.place.clone(),
-            source,
+            error,
         })?;
         self.partial = PathBuf::new();
         Ok(self.place.clone())
@@ -263,8 +263,8 @@ impl Directory {
         self.io_error(what, name, error.into())
     }
 
-    pub(super) fn io_error(&self, what: &'static str, name: &str, source: io::Error) -> ArtifactsError {
-        ArtifactsError { what, path: self.partial.join(name), source }
+    pub(super) fn io_error(&self, what: &'static str, name: &str, error: io::Error) -> ArtifactsError {
+        ArtifactsError { what, path: self.partial.join(name), error }
     }
 }
 

@@ -39,8 +39,8 @@ struct Line {
 /// What is wrong with a ledger.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
-    #[error("cannot use the ledger {}: {source}", path.display())]
-    File { path: PathBuf, source: io::Error },
+    #[error("cannot use the ledger {}: {error}", path.display())]
+    File { path: PathBuf, error: io::Error },
     #[error("the ledger {} belongs to a run that is alive", path.display())]
     Alive { path: PathBuf },
 }
@@ -69,7 +69,7 @@ pub struct Ledger {
 impl Ledger {
     /// Opens or creates the ledger at `path` and takes its lock. A torn tail is cut off.
     pub fn open(path: &Path) -> Result<Self, LedgerError> {
-        let wrong = |source| LedgerError::File { path: path.to_owned(), source };
+        let wrong = |error| LedgerError::File { path: path.to_owned(), error };
         let file = open_locked(path)?;
         let mut replay = Replay::default();
         replay.read(&mut BufReader::new(&file)).map_err(wrong)?;
@@ -90,7 +90,7 @@ impl Ledger {
         entries: impl IntoIterator<Item = (String, Entry)>,
     ) -> Result<(), LedgerError> {
         let lines: Vec<_> = entries.into_iter().map(|(lease, entry)| Line { lease, entry }).collect();
-        self.append(&lines).map_err(|source| LedgerError::File { path: self.path.clone(), source })?;
+        self.append(&lines).map_err(|error| LedgerError::File { path: self.path.clone(), error })?;
         for line in lines {
             apply(&mut self.leases, line);
         }
@@ -131,13 +131,13 @@ impl Ledger {
         if self.open_leases().next().is_some() || !self.damage.is_empty() {
             return Ok(());
         }
-        fs::remove_file(&self.path).map_err(|source| LedgerError::File { path: self.path.clone(), source })
+        fs::remove_file(&self.path).map_err(|error| LedgerError::File { path: self.path.clone(), error })
     }
 }
 
 /// Opens the file and locks it. Its former owner may remove it between the two: then the lock is that of a file without a name.
 fn open_locked(path: &Path) -> Result<File, LedgerError> {
-    let wrong = |source| LedgerError::File { path: path.to_owned(), source };
+    let wrong = |error| LedgerError::File { path: path.to_owned(), error };
     let mut options = OpenOptions::new();
     let no_follow = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0);
     options.read(true).append(true).create(true).mode(0o600).custom_flags(no_follow);

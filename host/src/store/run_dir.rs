@@ -22,14 +22,16 @@ const INDEX: &str = "index.jsonl";
 const LOCK: &str = ".lock";
 /// There once a host has come to its own end, reporters included.
 const COMPLETE: &str = ".complete";
+/// There as long as the journal could be written: to remove it takes no room on a full disk.
+const WHOLE: &str = ".journal-is-whole";
 /// What a file is called before it is complete.
 const PARTIAL: &str = ".partial";
 
 /// What is wrong with a run directory.
 #[derive(Debug, thiserror::Error)]
 pub enum RunDirError {
-    #[error("cannot {what} {}: {source}", path.display())]
-    Io { what: &'static str, path: PathBuf, source: io::Error },
+    #[error("cannot {what} {}: {error}", path.display())]
+    Io { what: &'static str, path: PathBuf, error: io::Error },
     #[error("{} already holds a run: name another directory, or `atex-host resume` it", .0.display())]
     Taken(PathBuf),
     #[error("{} holds no run (there is no run.json)", .0.display())]
@@ -38,8 +40,21 @@ pub enum RunDirError {
     Busy(PathBuf),
     #[error("others may write to {}: not trusted (chmod go-w)", .0.display())]
     Untrusted(PathBuf),
-    #[error("{} cannot be read: {source}", path.display())]
-    Unreadable { path: PathBuf, source: serde_json::Error },
+    #[error("{} cannot be read: {error}", path.display())]
+    Unreadable { path: PathBuf, error: serde_json::Error },
+}
+
+/// The journal's word that it tells everything. Dropping it changes nothing: a host that dies leaves a journal that is whole.
+#[derive(Debug)]
+pub struct Whole(PathBuf);
+
+impl Whole {
+    /// Something could not be written: whoever resumes the run must not take silence for "did not run".
+    pub fn lost(&self) {
+        if let Err(error) = fs::remove_file(&self.0) {
+            tracing::warn!("cannot note that the journal has gaps: {error}");
+        }
+    }
 }
 
 /// An open run directory.
@@ -96,7 +111,7 @@ impl RunDir {
             }
             other => other.map_err(io_error("read", &file))?,
         };
-        serde_json::from_slice(&text).map_err(|source| RunDirError::Unreadable { path: file, source })
+        serde_json::from_slice(&text).map_err(|error| RunDirError::Unreadable { path: file, error })
     }
 
     fn lock(path: &Path) -> Result<Self, RunDirError> {
@@ -169,6 +184,18 @@ impl RunDir {
         self.path.join(COMPLETE).exists()
     }
 
+    /// Says from now on that the journal tells everything, until [`Whole::lost`].
+    pub fn begin_journal(&self) -> Result<Whole, RunDirError> {
+        let place = self.path.join(WHOLE);
+        File::create(&place).map_err(io_error("write", &place))?;
+        Ok(Whole(place))
+    }
+
+    /// Whether nothing is missing in the journal but its end. `true` as well before there is anything in it.
+    pub fn journal_is_whole(&self) -> bool {
+        self.path.join(WHOLE).exists() || fs::metadata(self.journal_path()).map_or(0, |it| it.len()) == 0
+    }
+
     /// The journal, for writing.
     pub fn journal(&self) -> Result<Journal, RunDirError> {
         let path = self.journal_path();
@@ -218,7 +245,7 @@ fn check_trust(path: &Path) -> Result<(), RunDirError> {
 
 fn io_error(what: &'static str, path: &Path) -> impl Fn(io::Error) -> RunDirError + use<> {
     let path = path.to_owned();
-    move |source| RunDirError::Io { what, path: path.clone(), source }
+    move |error| RunDirError::Io { what, path: path.clone(), error }
 }
 
 #[cfg(test)]

@@ -49,8 +49,8 @@ const TABLES: &str = "
 /// The history could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum HistoryError {
-    #[error("cannot {what} the history {}: {source}", path.display())]
-    Database { what: &'static str, path: PathBuf, source: rusqlite::Error },
+    #[error("cannot {what} the history {}: {error}", path.display())]
+    Database { what: &'static str, path: PathBuf, error: rusqlite::Error },
     #[error("the history {} is that of a later atex-host (format {version}, known is {SCHEMA})", path.display())]
     Later { path: PathBuf, version: u32 },
 }
@@ -103,7 +103,7 @@ pub struct History {
 impl History {
     /// Opens the file, making it if need be.
     pub fn open(path: &Path) -> Result<Self, HistoryError> {
-        let wrong = |source| HistoryError::Database { what: "open", path: path.to_owned(), source };
+        let wrong = |error| HistoryError::Database { what: "open", path: path.to_owned(), error };
         let mut connection = Connection::open_with_flags(
             path,
             OpenFlags::SQLITE_OPEN_READ_WRITE
@@ -137,7 +137,7 @@ impl History {
             }
             transaction.commit()
         };
-        write().map_err(|source| self.error("write", source))
+        write().map_err(|error| self.error("write", error))
     }
 
     /// What to expect of the tests of a platform.
@@ -199,11 +199,11 @@ impl History {
             }
             Ok(())
         };
-        read().map_err(|source| self.error("read", source))
+        read().map_err(|error| self.error("read", error))
     }
 
-    fn error(&self, what: &'static str, source: rusqlite::Error) -> HistoryError {
-        HistoryError::Database { what, path: self.path.clone(), source }
+    fn error(&self, what: &'static str, error: rusqlite::Error) -> HistoryError {
+        HistoryError::Database { what, path: self.path.clone(), error }
     }
 }
 
