@@ -14,7 +14,7 @@ mod host;
 mod kill;
 mod libvirt;
 mod phase;
-mod podman;
+pub(crate) mod podman;
 mod provider;
 mod random;
 mod resume;

@@ -7,40 +7,9 @@ use serde_json::{Value, json};
 
 use super::provider::{Left, Provider, processes_of};
 
-/// Makes, in $1: `podman`, a wrapper with storage of its own, and an image of busybox, bash and tar.
-const SETUP: &str = r#"
-set -eu
-cd "$1"
-mkdir storage run root root/bin root/etc root/tmp root/root root/var root/var/tmp
-cat > containers.conf <<END
-[containers]
-default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
-netns = "none"
-log_driver = "k8s-file"
-[engine]
-runtime = "runc"
-cgroup_manager = "cgroupfs"
-events_logger = "file"
-END
-cat > podman <<END
-#!/bin/sh
-export CONTAINERS_CONF=$1/containers.conf
-exec podman --root $1/storage --runroot $1/run --storage-driver vfs "\$@"
-END
-chmod +x podman
-for program in bash tar; do
-    cp -L "$(command -v $program)" root/bin/
-    for library in $(ldd "$(command -v $program)" | grep -o '/[^ ]*'); do
-        mkdir -p "root${library%/*}"
-        cp -L "$library" "root$library"
-    done
-done
-cp "$(command -v busybox)" root/bin/busybox
-for applet in $(busybox --list); do [ -e "root/bin/$applet" ] || ln -s busybox "root/bin/$applet"; done
-echo 'root:x:0:0:root:/root:/bin/bash' > root/etc/passwd
-tar -C root -cf root.tar .
-./podman import -q root.tar localhost/atex-campaign:1 > /dev/null
-"#;
+/// Makes, in $1: `podman`, a wrapper with storage of its own, and in it a small image, [`IMAGE`].
+pub(crate) const SETUP: &str = include_str!("../../../plugins/provisioner-podman/tests/podman.sh");
+pub(crate) const IMAGE: &str = "localhost/atex-test:1";
 
 /// podman, as long as this value lives.
 #[derive(Debug)]
@@ -89,7 +58,7 @@ impl Provider for Podman {
     fn pool(&self, _: usize) -> Value {
         json!({
             "use": "podman", "program": self.program(), "networks": ["none"],
-            "image": "localhost/atex-campaign:1", "pull": "never", "max": 2,
+            "image": IMAGE, "pull": "never", "max": 2,
         })
     }
 

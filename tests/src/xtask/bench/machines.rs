@@ -10,13 +10,15 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::Target;
-use crate::build::{in_path, run};
+use crate::{
+    build::{in_path, run},
+    campaign::podman::{IMAGE, SETUP},
+};
 
 /// The port of all servers; each has an address of its own.
 const PORT: u16 = 2222;
 /// Not below `/var`: the servers have another one.
 const BASE: &str = "/tmp";
-const IMAGE: &str = "localhost/atex-bench:1";
 
 /// As many machines as a run may ask for.
 #[derive(Debug)]
@@ -183,43 +185,6 @@ fn accounts(home: &Path) -> Result<String> {
     Ok(lines.join("\n") + "\n")
 }
 
-/// Makes, in $1: `podman`, with storage of its own, and in it the image $2 of busybox, bash and tar.
-const CONTAINERS: &str = r#"
-set -eu
-cd "$1"
-mkdir -p storage run root/bin root/etc root/root root/tmp root/var/tmp
-cat > containers.conf <<END
-[containers]
-default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
-netns = "none"
-log_driver = "k8s-file"
-[engine]
-runtime = "runc"
-cgroup_manager = "cgroupfs"
-events_logger = "file"
-END
-cat > podman <<END
-#!/bin/sh
-export CONTAINERS_CONF=$1/containers.conf
-exec podman --root $1/storage --runroot $1/run --storage-driver vfs "\$@"
-END
-chmod +x podman
-cp "$(command -v busybox)" root/bin/busybox
-for applet in $(busybox --list); do [ "$applet" = busybox ] || ln -s busybox "root/bin/$applet"; done
-for program in bash tar; do
-    rm -f "root/bin/$program"
-    cp -L "$(command -v $program)" root/bin/
-    for library in $(ldd "$(command -v $program)" | grep -o '/[^ ]*'); do
-        mkdir -p "root${library%/*}"
-        cp -L "$library" "root$library"
-    done
-done
-echo 'root:x:0:0:root:/root:/bin/bash' > root/etc/passwd
-printf 'ID=small\nVERSION_ID=1\n' > root/etc/os-release
-tar -C root -cf root.tar .
-./podman import -q root.tar "$2"
-"#;
-
 /// podman with an image, and storage of its own.
 #[derive(Debug)]
 pub(super) struct Containers {
@@ -233,11 +198,8 @@ impl Containers {
             "it needs podman, runc and busybox"
         );
         let containers = Self { directory: tempfile::Builder::new().prefix("atex-bench-").tempdir_in(BASE)? };
-        let output = Command::new("sh")
-            .args(["-c", CONTAINERS, "sh"])
-            .arg(containers.directory.path())
-            .arg(IMAGE)
-            .output()?;
+        let output =
+            Command::new("sh").args(["-c", SETUP, "sh"]).arg(containers.directory.path()).output()?;
         ensure!(output.status.success(), "podman: {}", String::from_utf8_lossy(&output.stderr));
         Ok(containers)
     }
