@@ -41,6 +41,15 @@ fn resume(place: &Place, more: &[&str]) -> Finished {
     place.run(args.iter().chain(more)).unwrap()
 }
 
+fn is_resumed_by_force_only(place: &Place, why: &str, tests: usize) {
+    let refused = resume(place, &[]);
+    assert_eq!(refused.code(), 2, "{}", refused.stderr);
+    assert!(refused.stderr.contains(why), "{}", refused.stderr);
+    let forced = resume(place, &["--force"]);
+    assert_eq!(forced.code(), 0, "{}", forced.stderr);
+    assert_eq!(place.verdicts().unwrap(), vec![1; tests]);
+}
+
 fn ledgers(place: &Place) -> Vec<PathBuf> {
     let entries = fs::read_dir(place.path("state/ledger")).unwrap();
     entries.map(|entry| entry.unwrap().path()).collect()
@@ -184,12 +193,7 @@ fn a_run_goes_on_without_its_journal() {
     assert!(ledgers(&place).is_empty(), "and nothing is held");
     let verdicts = place.verdicts().unwrap();
     assert!(verdicts.contains(&1) && verdicts.contains(&0), "{verdicts:?}");
-    let refused = resume(&place, &[]);
-    assert_eq!(refused.code(), 2, "{}", refused.stderr);
-    assert!(refused.stderr.contains("could not be written to its end; --force"), "{}", refused.stderr);
-    let forced = resume(&place, &["--force"]);
-    assert_eq!(forced.code(), 0, "{}", forced.stderr);
-    assert_eq!(place.verdicts().unwrap(), vec![1; TESTS]);
+    is_resumed_by_force_only(&place, "could not be written to its end; --force", TESTS);
 }
 
 #[test]
@@ -198,16 +202,7 @@ fn a_run_is_not_resumed_with_another_plugin_unless_told() {
     let (copy, name) = copied_plugin(&place);
     killed(&place, &["--plugin", &name, "--provisioner", "local"]).unwrap();
     change(&copy);
-    let refused = resume(&place, &[]);
-    assert_eq!(refused.code(), 2, "{}", refused.stderr);
-    assert!(
-        refused.stderr.contains("changed since the run began: the provisioner `local`"),
-        "{}",
-        refused.stderr
-    );
-    let resumed = resume(&place, &["--force"]);
-    assert_eq!(resumed.code(), 0, "{}", resumed.stderr);
-    assert_eq!(place.verdicts().unwrap(), [1]);
+    is_resumed_by_force_only(&place, "changed since the run began: the provisioner `local`", 1);
 }
 
 #[test]
@@ -217,16 +212,7 @@ fn a_run_is_not_resumed_with_another_configuration_unless_told() {
         place.write("config.yaml", "platforms: [{name: x, provisioners: [{use: local}]}]\n").unwrap();
     killed(&place, &["--config", config.to_str().unwrap()]).unwrap();
     place.write("config.yaml", "slots: 2\nplatforms: [{name: x, provisioners: [{use: local}]}]\n").unwrap();
-    let refused = resume(&place, &[]);
-    assert_eq!(refused.code(), 2, "{}", refused.stderr);
-    assert!(
-        refused.stderr.contains("changed since the run began: the configuration file"),
-        "{}",
-        refused.stderr
-    );
-    let resumed = resume(&place, &["--force"]);
-    assert_eq!(resumed.code(), 0, "{}", resumed.stderr);
-    assert_eq!(place.verdicts().unwrap(), [1]);
+    is_resumed_by_force_only(&place, "changed since the run began: the configuration file", 1);
 }
 
 #[test]
