@@ -267,14 +267,17 @@ holds() {
 }
 
 # terminal SCRIPT: a pseudo-terminal by script(1), else python3; the status comes by file, the control descriptor by
-# inheritance.
+# inheritance. script(1) starts its command by the user's shell, which may stay in between (dash does) or refuse (nologin); ours
+# replaces itself, so that what notes its number leads the session. The test sees the user's again.
 terminal() {
+  local user
+  printf -v user 'SHELL=%q' "$SHELL"   # bash knows it from the user's account where nobody has set it
   printf '%s' "$1" >"$own/run/script"
   rm -f "$own/run/rc" "$own/run/sid"
-  printf '%s\n' "echo \$\$ >'$own/run/sid'; stty cols 80 rows 24 2>/dev/null" \
+  printf '%s\n' "$user" "echo \$\$ >'$own/run/sid'; stty cols 80 rows 24 2>/dev/null" \
     "bash -e -o pipefail -c \"\$(<'$own/run/script')\"" "echo \$? >'$own/run/rc'" >"$own/run/tty.sh"
   export TERM=xterm
-  if command -v script >/dev/null; then exec $setsid script -q -c "bash '$own/run/tty.sh'" /dev/null
+  if command -v script >/dev/null; then SHELL=/bin/sh exec $setsid script -q -c "exec bash '$own/run/tty.sh'" /dev/null
   elif command -v python3 >/dev/null; then exec $setsid python3 -c "
 import os,pty,fcntl,termios,struct,sys
 p,m=pty.fork()
