@@ -4,9 +4,12 @@ use std::borrow::Borrow;
 use std::hash::{Hash, Hasher};
 use std::ops::{Deref, DerefMut};
 
-/// Numbers by position, in as few bytes each as the biggest of them needs.
+/// Numbers by position, in as few bytes each as the biggest of them needs; none while all are the same. What takes no memory is
+/// not far away in it either: most policies have nothing to say of most tests.
 #[derive(Debug)]
 pub(super) enum Column {
+    /// So many times this number.
+    Same(i8, usize),
     One(Vec<i8>),
     Two(Vec<i16>),
     Four(Vec<i32>),
@@ -16,12 +19,18 @@ pub(super) enum Column {
 impl Column {
     /// `count` times `number`, which fits into one byte.
     pub(super) fn new(number: i8, count: usize) -> Self {
-        Self::One(vec![number; count])
+        Self::Same(number, count)
+    }
+
+    /// Whether all numbers are known to be the same.
+    pub(super) fn is_same(&self) -> bool {
+        matches!(self, Self::Same(..))
     }
 
     /// The number at a position, 0 behind the end.
     pub(super) fn get(&self, at: usize) -> i64 {
         let found = match self {
+            Self::Same(number, count) => (at < *count).then_some(i64::from(*number)),
             Self::One(numbers) => numbers.get(at).map(|&number| i64::from(number)),
             Self::Two(numbers) => numbers.get(at).map(|&number| i64::from(number)),
             Self::Four(numbers) => numbers.get(at).map(|&number| i64::from(number)),
@@ -47,6 +56,7 @@ impl Column {
             true
         }
         match self {
+            Self::Same(same, count) => i64::from(*same) == number || at >= *count,
             Self::One(numbers) => put(numbers, at, number),
             Self::Two(numbers) => put(numbers, at, number),
             Self::Four(numbers) => put(numbers, at, number),
@@ -59,6 +69,7 @@ impl Column {
             numbers.iter().map(|&number| number.into()).collect()
         }
         *self = match self {
+            Self::Same(number, count) => Self::One(vec![*number; *count]),
             Self::One(numbers) => Self::Two(wider(numbers)),
             Self::Two(numbers) => Self::Four(wider(numbers)),
             Self::Four(numbers) => Self::Eight(wider(numbers)),

@@ -24,7 +24,7 @@ pub(crate) struct Lane {
     /// Static scores.
     scores: Vec<Column>,
     seats: Seats,
-    /// Loaded tests, bucket by bucket, the best last.
+    /// Loaded tests, as they came; once sealed bucket by bucket, the best last.
     order: Vec<TestId>,
     /// What was loaded stands in `order`.
     sealed: bool,
@@ -44,7 +44,8 @@ pub(crate) struct Lane {
     wide: bool,
 }
 
-/// Where each test stands.
+/// Where each test stands. Of one of ours that was never placed this says the first bucket: its ticket is not queued or of
+/// another generation, so that is void.
 #[derive(Debug)]
 struct Seats {
     /// [`OUT`] or the number of a bucket.
@@ -64,12 +65,16 @@ struct Seat {
 
 impl Seats {
     fn new(count: usize) -> Self {
-        Self { buckets: Column::new(-1, count), whens: Column::new(0, count), count }
+        Self { buckets: Column::new(0, count), whens: Column::new(0, count), count }
     }
 
-    fn get(&self, at: usize) -> Option<Seat> {
-        let bucket = u32::try_from(self.buckets.get(at)).ok();
-        (at < self.count).then_some(Seat { bucket, ..self.when(at) })
+    fn get(&self, at: usize) -> Seat {
+        Seat { bucket: self.bucket(at), ..self.when(at) }
+    }
+
+    /// The bucket alone; none for a test of another lane, which policies may well name.
+    fn bucket(&self, at: usize) -> Option<u32> {
+        if at < self.count { u32::try_from(self.buckets.get(at)).ok() } else { None }
     }
 
     /// The same without the bucket.
@@ -118,13 +123,32 @@ impl Bucket {
     }
 }
 
-/// Columns of scores, with the least score in each and the bits that the others are above it.
-struct Packing<'a>(Vec<(&'a Column, i64, u32)>);
+/// How the scores of some tests fit into one number.
+struct Packing<'a> {
+    /// Columns of scores, with the least score in each and the bits that the others are above it.
+    columns: Vec<(&'a Column, i64, u32)>,
+    bits: u32,
+}
 
-impl Packing<'_> {
+impl<'a> Packing<'a> {
+    /// For the scores at these places, if they fit.
+    fn new(columns: &'a [Column], places: impl Iterator<Item = usize> + Clone) -> Option<Self> {
+        let mut it = Self { columns: Vec::with_capacity(columns.len()), bits: 0 };
+        for column in columns.iter().filter(|column| !column.is_same()) {
+            let (mut least, mut most) = (i64::MAX, i64::MIN);
+            for score in places.clone().map(|at| column.get(at)) {
+                (least, most) = (least.min(score), most.max(score));
+            }
+            let width = u64::BITS - (most.wrapping_sub(least) as u64).leading_zeros();
+            it.bits += width;
+            it.columns.push((column, least, width));
+        }
+        (it.bits <= u64::BITS).then_some(it)
+    }
+
     /// A number for the scores at this place, in the same order as the scores.
     fn pack(&self, at: usize) -> u64 {
-        self.0.iter().fold(0, |packed, (column, least, width)| {
+        self.columns.iter().fold(0, |packed, (column, least, width)| {
             packed.checked_shl(*width).unwrap_or(0) | column.get(at).wrapping_sub(*least) as u64
         })
     }
@@ -164,15 +188,36 @@ impl Lane {
 
     /// Adds one of many tests, to be followed by [`seal`](Self::seal). A vetoed test is not in the lane at all.
     pub(crate) fn load(&mut self, test: TestId, ranks: &[Rank], tickets: &[Ticket]) {
-        self.place(test, ranks, false, tickets);
+        if self.place(test, ranks, false, tickets).is_some() {
+            self.order.push(test);
+        }
     }
 
     /// Sorts what was loaded. Before that, nothing is picked.
     pub(crate) fn seal(&mut self, tickets: &[Ticket]) {
-        let loaded = |seats: &Seats, at| seats.get(at).filter(|seat| !seat.late).and_then(|seat| seat.bucket);
+        let mut loaded = std::mem::take(&mut self.order);
+        loaded.retain(|&test| !self.seats.when(self.local(test)).late);
+        loaded.shrink_to_fit();
+        let mut order = self.by_bucket(loaded);
+        for bucket in &self.buckets {
+            self.sort(order.get_mut(bucket.start as usize..bucket.end as usize).unwrap_or_default(), tickets);
+        }
+        (self.order, self.sealed) = (order, true);
+        for bucket in 0..self.buckets.len() as u32 {
+            self.refresh(bucket, tickets);
+        }
+    }
+
+    /// Groups tests, and tells their buckets where they stand.
+    fn by_bucket(&mut self, tests: Vec<TestId>) -> Vec<TestId> {
+        if let [bucket] = self.buckets.as_mut_slice() {
+            (bucket.start, bucket.end) = (0, tests.len() as u32);
+            return tests;
+        }
+        let bucket = |test: TestId| self.seats.bucket(test.wrapping_sub(self.base) as usize).map(|at| at as usize);
         let mut ends = vec![0_u32; self.buckets.len()];
-        for bucket in (0..self.seats.count).filter_map(|at| loaded(&self.seats, at)) {
-            if let Some(end) = ends.get_mut(bucket as usize) {
+        for bucket in tests.iter().filter_map(|&test| bucket(test)) {
+            if let Some(end) = ends.get_mut(bucket) {
                 *end += 1;
             }
         }
@@ -183,22 +228,14 @@ impl Lane {
             *end = bucket.start;
         }
         let mut order = vec![0; total as usize];
-        for at in 0..self.seats.count {
-            let Some(end) = loaded(&self.seats, at).and_then(|bucket| ends.get_mut(bucket as usize)) else {
-                continue;
-            };
+        for &test in &tests {
+            let Some(end) = bucket(test).and_then(|bucket| ends.get_mut(bucket)) else { continue };
             if let Some(slot) = order.get_mut(*end as usize) {
-                *slot = self.base + at as TestId;
+                *slot = test;
             }
             *end += 1;
         }
-        for bucket in &self.buckets {
-            self.sort(order.get_mut(bucket.start as usize..bucket.end as usize).unwrap_or_default(), tickets);
-        }
-        (self.order, self.sealed) = (order, true);
-        for bucket in 0..self.buckets.len() as u32 {
-            self.refresh(bucket, tickets);
-        }
+        order
     }
 
     /// Adds one test, late.
@@ -218,9 +255,8 @@ impl Lane {
     pub(crate) fn agrees(&self, test: TestId, ranks: &[Rank], tickets: &[Ticket]) -> bool {
         let vetoed = ranks.iter().any(|rank| rank.score == VETO);
         let local = self.local(test);
-        let (Some(seat), Some(ticket)) = (self.seats.get(local), tickets.get(test as usize)) else {
-            return false;
-        };
+        let Some(ticket) = tickets.get(test as usize) else { return false };
+        let seat = self.seats.get(local);
         if seat.generation != ticket.generation {
             return true;
         }
@@ -233,7 +269,7 @@ impl Lane {
 
     /// To be called for each test that was picked here and is no longer queued.
     pub(crate) fn taken(&mut self, test: TestId, tickets: &[Ticket]) {
-        let Some(bucket) = self.seats.get(self.local(test)).and_then(|seat| seat.bucket) else { return };
+        let Some(bucket) = self.seats.bucket(self.local(test)) else { return };
         let Some(it) = self.buckets.get_mut(bucket as usize) else { return };
         // What comes after it is looked at when it is needed: it is far away in memory.
         if it.start < it.end && self.order.get(it.end as usize - 1) == Some(&test) {
@@ -272,7 +308,7 @@ impl Lane {
     /// The bucket of a queued test, if it stands here with its present rank.
     pub(super) fn bucket_of(&self, test: TestId, tickets: &[Ticket]) -> Option<u32> {
         let ticket = tickets.get(test as usize).filter(|ticket| ticket.queued)?;
-        let seat = self.seats.get(self.local(test))?;
+        let seat = self.seats.get(self.local(test));
         seat.bucket.filter(|_| seat.generation == ticket.generation)
     }
 
@@ -304,8 +340,8 @@ impl Lane {
         let ticket = tickets.get(test as usize)?;
         let local = self.local(test);
         let seat = Seat { bucket: None, generation: ticket.generation, late };
-        self.seats.set(local, seat);
         if !ticket.queued || ranks.iter().any(|rank| rank.score == VETO) {
+            self.seats.set(local, seat);
             return None;
         }
         for (column, rank) in self.scores.iter_mut().zip(ranks) {
@@ -375,41 +411,33 @@ impl Lane {
     /// Best last: bigger scores, then earlier queued.
     fn sort(&self, tests: &mut [TestId], tickets: &[Ticket]) {
         let sequence = |test: TestId| tickets.get(test as usize).map_or(0, |ticket| ticket.sequence);
-        match self.packing(tests) {
-            Some(packing) if tests.len() >= FEW => {
-                // Looking scores up for each comparison would cost several times as much.
-                let keyed = tests.iter().map(|&test| {
-                    let scores = packing.pack(self.local(test));
-                    u128::from(scores) << 64 | u128::from(!sequence(test)) << 32 | u128::from(test)
-                });
-                let mut keyed: Vec<u128> = keyed.collect();
-                keyed.sort_unstable();
-                for (test, key) in tests.iter_mut().zip(keyed) {
-                    *test = key as TestId;
-                }
-            }
-            _ => tests.sort_unstable_by(|&a, &b| {
-                let scores = |test| self.scores.iter().map(move |column| column.get(self.local(test)));
-                scores(a).cmp(scores(b)).then(sequence(b).cmp(&sequence(a)))
-            }),
+        let few = tests.len() < FEW;
+        let Some(packing) = (!few).then(|| self.packing(tests)).flatten() else {
+            let scores = |test| self.scores.iter().map(move |column| column.get(self.local(test)));
+            return tests
+                .sort_unstable_by(|&a, &b| scores(a).cmp(scores(b)).then(sequence(b).cmp(&sequence(a))));
+        };
+        // Looking scores up for each comparison would cost several times as much. From here on the last tie is the position.
+        tests.sort_by_key(|&test| Reverse(sequence(test)));
+        let scores = tests.iter().map(|&test| packing.pack(self.local(test)));
+        let width = u64::BITS - (tests.len() as u64).leading_zeros();
+        let sorted: Vec<TestId> = if packing.bits + width <= u64::BITS {
+            let mut keys: Vec<u64> = scores.zip(0..).map(|(scores, at)| scores << width | at).collect();
+            keys.sort_unstable();
+            let position = |key: u64| key & ((1 << width) - 1);
+            keys.into_iter().filter_map(|key| tests.get(position(key) as usize).copied()).collect()
+        } else {
+            let mut keys: Vec<(u64, u32)> = scores.zip(0..).collect();
+            keys.sort_unstable();
+            keys.into_iter().filter_map(|(_, at)| tests.get(at as usize).copied()).collect()
+        };
+        for (slot, test) in tests.iter_mut().zip(sorted) {
+            *slot = test;
         }
     }
 
-    /// How the scores of these tests fit into one number, if they do.
     fn packing(&self, tests: &[TestId]) -> Option<Packing<'_>> {
-        let mut packing = Packing(Vec::with_capacity(self.scores.len()));
-        let mut bits = 0;
-        for column in &self.scores {
-            let (mut least, mut most) = (i64::MAX, i64::MIN);
-            for &test in tests {
-                let score = column.get(self.local(test));
-                (least, most) = (least.min(score), most.max(score));
-            }
-            let width = u64::BITS - (most.wrapping_sub(least) as u64).leading_zeros();
-            bits += width;
-            packing.0.push((column, least, width));
-        }
-        (bits <= u64::BITS).then_some(packing)
+        Packing::new(&self.scores, tests.iter().map(|&test| self.local(test)))
     }
 
     /// The first test of a bucket that still waits; without one the bucket is given up. Its listed head stays as it is.
