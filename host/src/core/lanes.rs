@@ -220,6 +220,7 @@ impl Lanes {
             Some(berth) if !berth.ready => std::mem::take(&mut berth.candidates),
             _ => vec![],
         };
+        let mut rows = Vec::with_capacity(if pending.bulk { pending.tests.len() } else { 0 });
         for (number, (queued, generation)) in pending.tests.iter().zip(&pending.generations).enumerate() {
             let current = tickets.get(queued.test as usize);
             if !current.is_some_and(|ticket| ticket.queued && ticket.generation == *generation) {
@@ -229,14 +230,15 @@ impl Lanes {
             candidates.retain(|&other| {
                 self.berth(other).is_some_and(|other| other.lane.agrees(queued.test, row, tickets))
             });
-            let Some(berth) = self.berths.get_mut(pending.lane as usize) else { return };
             if pending.bulk {
-                berth.lane.load(queued.test, row, tickets);
-            } else {
+                rows.push((queued.test, row));
+            } else if let Some(berth) = self.berths.get_mut(pending.lane as usize) {
                 berth.lane.insert(queued.test, row, tickets);
             }
         }
-        if let Some(berth) = self.berths.get_mut(pending.lane as usize).filter(|berth| !berth.ready) {
+        let Some(berth) = self.berths.get_mut(pending.lane as usize) else { return };
+        berth.lane.load(rows, tickets);
+        if !berth.ready {
             berth.candidates = candidates;
         }
     }

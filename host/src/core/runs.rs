@@ -15,14 +15,13 @@ pub(crate) enum At {
     Done,
 }
 
-/// A test of the run. There may be a million of these.
+/// A test of the run. There may be a million of these: two to a cache line.
 #[derive(Debug, Clone, Copy)]
+#[repr(align(32))]
 pub(crate) struct Test {
     pub(crate) limit: Ms,
     /// How long it will take, by what is known; at least 1.
     pub(crate) estimate: Ms,
-    /// How long its machine must live for it to be started there.
-    pub(crate) need: Ms,
     pub(crate) last_machine: MachineId,
     pub(crate) platform: PlatformId,
     /// Judged runs.
@@ -30,7 +29,10 @@ pub(crate) struct Test {
     /// Machines that were lost under it.
     pub(crate) lost: u16,
     pub(crate) at: At,
+    /// The estimate comes from earlier runs; else it is the limit.
+    known: bool,
 }
+const _: () = assert!(size_of::<Test>() == 32);
 
 impl Test {
     pub(crate) fn new(plan: &TestPlan) -> Self {
@@ -44,13 +46,18 @@ impl Test {
         Self {
             limit: plan.limit,
             estimate,
-            need: if known { plan.limit.min(plan.expected.saturating_mul(2)) } else { plan.limit },
             last_machine,
             platform: plan.platform,
             attempt,
             lost: 0,
             at,
+            known,
         }
+    }
+
+    /// How long its machine must live for it to be started there.
+    pub(crate) fn need(&self) -> Ms {
+        if self.known { self.limit.min(self.estimate.saturating_mul(2)) } else { self.limit }
     }
 
     pub(crate) fn queued(&self, test: TestId) -> Queued {

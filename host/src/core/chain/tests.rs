@@ -232,7 +232,7 @@ fn a_policy_that_lies_changes_nothing_and_is_told_of() {
     let (plans, truths): (Vec<_>, Vec<_>) = tests.iter().map(|test| (test.plan, test.truth)).unzip();
     let mut order = Order::default();
     let outcomes = simulate(config, &plans, &truths, &mut ready, &World::default(), &mut order).unwrap();
-    assert!(outcomes.done && outcomes.verdict_count() == 20);
+    assert!(outcomes.done && outcomes.verdicts == 20);
     let runs = |test| order.0.iter().filter(|ran| **ran == test).count();
     assert!((0..20).all(|test| runs(test) <= 3), "{:?}", order.0);
     // The test that it wished for goes first, once; the others follow in their order.

@@ -4,7 +4,7 @@ use super::Coordinator;
 use super::lifetime::Lives;
 use crate::core::event::{Action, AskId, LeaseId, Note, PlatformId, Question, TestId, Trouble, Wish};
 use crate::core::machines::{Renewal, State};
-use crate::core::runs::{Active, At, Stage};
+use crate::core::runs::{Active, At, Stage, Test};
 use crate::core::timers::Open;
 
 /// Machines with room for more that are asked about one newly queued test.
@@ -146,7 +146,7 @@ impl Coordinator {
 
     /// Starts a test if the machine lives long enough for it, or no other one would live longer.
     fn start_in_time(&mut self, lease: LeaseId, platform: PlatformId, test: TestId) -> bool {
-        let need = self.tests.get(test as usize).map_or(0, |test| test.need);
+        let need = self.tests.get(test as usize).map_or(0, Test::need);
         let lives = self.lives_for(lease, need);
         match lives {
             Lives::LongEnough => self.start(lease, platform, test),

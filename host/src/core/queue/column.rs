@@ -46,6 +46,35 @@ impl Column {
         }
     }
 
+    /// Changes many numbers, each like [`set`](Self::set).
+    pub(super) fn set_all(&mut self, numbers: impl Iterator<Item = (usize, i64)>) {
+        /// Up to the first number that does not fit, which is returned.
+        fn put<N: TryFrom<i64>>(
+            slots: &mut [N],
+            numbers: &mut impl Iterator<Item = (usize, i64)>,
+        ) -> Option<(usize, i64)> {
+            for (at, number) in numbers {
+                let Ok(fitting) = N::try_from(number) else { return Some((at, number)) };
+                if let Some(slot) = slots.get_mut(at) {
+                    *slot = fitting;
+                }
+            }
+            None
+        }
+        let mut numbers = numbers;
+        loop {
+            let unfit = match self {
+                Self::Same(same, _) => numbers.find(|(_, number)| *number != i64::from(*same)),
+                Self::One(slots) => put(slots, &mut numbers),
+                Self::Two(slots) => put(slots, &mut numbers),
+                Self::Four(slots) => put(slots, &mut numbers),
+                Self::Eight(slots) => put(slots, &mut numbers),
+            };
+            let Some((at, number)) = unfit else { return };
+            self.set(at, number);
+        }
+    }
+
     /// Returns whether the number fits.
     fn try_set(&mut self, at: usize, number: i64) -> bool {
         fn put<N: TryFrom<i64>>(numbers: &mut [N], at: usize, number: i64) -> bool {
@@ -161,6 +190,9 @@ mod tests {
                 column.set(at(step), numbers[at(step)]);
             }
             column.set(numbers.len(), 7);
+            let mut at_once = Column::new(-1, numbers.len());
+            at_once.set_all((0..numbers.len() + 1).map(|step| (at(step), numbers[at(step)])));
+            assert!((0..numbers.len()).all(|at| at_once.get(at) == numbers[at]), "{at_once:?}");
             assert_eq!((0..numbers.len()).map(|at| column.get(at)).collect::<Vec<_>>(), numbers);
         }
     }

@@ -186,10 +186,15 @@ impl Lane {
         self.wide
     }
 
-    /// Adds one of many tests, to be followed by [`seal`](Self::seal). A vetoed test is not in the lane at all.
-    pub(crate) fn load(&mut self, test: TestId, ranks: &[Rank], tickets: &[Ticket]) {
-        if self.place(test, ranks, false, tickets).is_some() {
-            self.order.push(test);
+    /// Adds some of many tests, to be followed by [`seal`](Self::seal). A vetoed test is not in the lane at all.
+    pub(crate) fn load(&mut self, mut rows: Vec<(TestId, &[Rank])>, tickets: &[Ticket]) {
+        rows.retain(|&(test, ranks)| self.place(test, ranks, false, tickets).is_some());
+        self.order.extend(rows.iter().map(|(test, _)| test));
+        let base = self.base;
+        for (number, column) in self.scores.iter_mut().enumerate() {
+            column.set_all(rows.iter().filter_map(|(test, ranks)| {
+                Some((test.wrapping_sub(base) as usize, ranks.get(number)?.score))
+            }));
         }
     }
 
@@ -214,7 +219,8 @@ impl Lane {
             (bucket.start, bucket.end) = (0, tests.len() as u32);
             return tests;
         }
-        let bucket = |test: TestId| self.seats.bucket(test.wrapping_sub(self.base) as usize).map(|at| at as usize);
+        let bucket =
+            |test: TestId| self.seats.bucket(test.wrapping_sub(self.base) as usize).map(|at| at as usize);
         let mut ends = vec![0_u32; self.buckets.len()];
         for bucket in tests.iter().filter_map(|&test| bucket(test)) {
             if let Some(end) = ends.get_mut(bucket) {
@@ -241,6 +247,10 @@ impl Lane {
     /// Adds one test, late.
     pub(crate) fn insert(&mut self, test: TestId, ranks: &[Rank], tickets: &[Ticket]) {
         let Some((bucket, entry)) = self.place(test, ranks, true, tickets) else { return };
+        let local = self.local(test);
+        for (column, rank) in self.scores.iter_mut().zip(ranks) {
+            column.set(local, rank.score);
+        }
         let sequence = tickets.get(test as usize).map_or(0, |ticket| ticket.sequence);
         let late = Late { key: self.key(test), sequence, test, generation: entry.generation };
         if let Some(it) = self.buckets.get_mut(bucket as usize) {
@@ -276,7 +286,7 @@ impl Lane {
             it.end -= 1;
         }
         if it.start == it.end && it.live {
-            self.best(bucket, tickets);
+            self.first(bucket, tickets);
         }
     }
 
@@ -329,7 +339,7 @@ impl Lane {
         })
     }
 
-    /// Writes down the scores and finds the bucket.
+    /// Finds the bucket, if the test is not vetoed. The scores are for the caller to write down.
     fn place(
         &mut self,
         test: TestId,
@@ -343,9 +353,6 @@ impl Lane {
         if !ticket.queued || ranks.iter().any(|rank| rank.score == VETO) {
             self.seats.set(local, seat);
             return None;
-        }
-        for (column, rank) in self.scores.iter_mut().zip(ranks) {
-            column.set(local, rank.score);
         }
         self.wide |= ticket.claim > 1;
         let bucket = if self.members.is_empty() && ticket.claim == 1 {
@@ -442,6 +449,12 @@ impl Lane {
 
     /// The first test of a bucket that still waits; without one the bucket is given up. Its listed head stays as it is.
     pub(super) fn best(&mut self, bucket: u32, tickets: &[Ticket]) -> Option<(Entry, Head)> {
+        let entry = self.first(bucket, tickets)?;
+        Some((entry, self.head_of(entry, bucket, tickets)))
+    }
+
+    /// The same, without looking up its scores: those are far away in memory.
+    pub(super) fn first(&mut self, bucket: u32, tickets: &[Ticket]) -> Option<Entry> {
         let (base, seats, order) = (self.base, &self.seats, &self.order);
         let it = self.buckets.get_mut(bucket as usize)?;
         // Of an entry of the order: it was not taken, not queued anew, not ranked anew.
@@ -465,19 +478,25 @@ impl Lane {
         }
         let late = it.late.peek().map(|late| Entry { test: late.0.test, generation: late.0.generation });
         let live = it.live;
-        let head_of = |entry: Entry| {
-            let sequence = tickets.get(entry.test as usize).map_or(0, |ticket| ticket.sequence);
-            (entry, Head { key: self.key(entry.test), sequence, bucket })
-        };
-        let best = match (early.map(head_of), late.map(head_of)) {
-            (Some(early), Some(late)) => Some(if early.1 <= late.1 { early } else { late }),
+        match (early, late) {
+            (Some(early), Some(late)) => {
+                let head = |entry| self.head_of(entry, bucket, tickets);
+                Some(if head(early) <= head(late) { early } else { late })
+            }
+            (None, None) => {
+                if live {
+                    self.replace_head(bucket, None);
+                    self.detach(bucket);
+                }
+                None
+            }
             (early, late) => early.or(late),
-        };
-        if best.is_none() && live {
-            self.replace_head(bucket, None);
-            self.detach(bucket);
         }
-        best
+    }
+
+    fn head_of(&self, entry: Entry, bucket: u32, tickets: &[Ticket]) -> Head {
+        let sequence = tickets.get(entry.test as usize).map_or(0, |ticket| ticket.sequence);
+        Head { key: self.key(entry.test), sequence, bucket }
     }
 
     /// Makes the listed head of a bucket true again.

@@ -30,6 +30,8 @@ const LEVELS: [Level; 4] = [
 struct World {
     dice: Dice,
     classes: u64,
+    /// What scores are multiplied with: how they are sorted depends on how many bits they take.
+    scale: i64,
     tickets: Vec<Ticket>,
     ranks: Vec<[Rank; 3]>,
     lane: Lane,
@@ -41,6 +43,7 @@ impl World {
         let mut dice = Dice(seed);
         let count = 1 + dice.roll(200) as usize;
         let classes = [2, 5, 300][dice.roll(3) as usize];
+        let scale = [1, 1 << 52, 1 << 56][dice.roll(3) as usize];
         let tickets = (0..count)
             .map(|i| Ticket {
                 queued: true,
@@ -50,12 +53,13 @@ impl World {
             })
             .collect();
         let lane = Lane::new(0, count, &LEVELS);
-        let mut world = Self { dice, classes, tickets, ranks: vec![], lane, sequence: count as u32 };
+        let mut world = Self { dice, classes, scale, tickets, ranks: vec![], lane, sequence: count as u32 };
         world.ranks = (0..count).map(|_| world.rank()).collect();
         // Some loaded in bulk, the rest one by one.
         let bulk = world.dice.roll(1 + count as u64) as u32;
-        for test in 0..bulk {
-            world.lane.load(test, &world.ranks[test as usize], &world.tickets);
+        for block in (0..bulk).collect::<Vec<_>>().chunks(64) {
+            let rows = block.iter().map(|&test| (test, world.ranks[test as usize].as_slice())).collect();
+            world.lane.load(rows, &world.tickets);
         }
         world.lane.seal(&world.tickets);
         for test in bulk..count as u32 {
@@ -70,7 +74,7 @@ impl World {
         [
             Rank { class: 0, score: dice.roll(3) as i64 - 1 },
             Rank { class: dice.roll(self.classes) as u32, score },
-            Rank { class: 0, score: dice.roll(50) as i64 },
+            Rank { class: 0, score: dice.roll(50) as i64 * self.scale },
         ]
     }
 

@@ -120,10 +120,13 @@ impl Lane {
         slots: u16,
         tickets: &[Ticket],
     ) -> Option<TestId> {
+        let fits = |claim: u16| claim.min(slots) <= free;
+        if let ([only], true) = (self.buckets.as_slice(), wishes.is_empty()) {
+            return if fits(only.claim) { self.first(0, tickets).map(|entry| entry.test) } else { None };
+        }
         let levels = self.levels.clone();
         let wishes = Wishes::new(wishes, &levels, self.members.len());
         let mut best = Best { levels: &levels, found: None };
-        let fits = |claim: u16| claim.min(slots) <= free;
         self.walk(None, &wishes, &fits, tickets, &mut best);
         for &((column, class), score) in &wishes.classes {
             if score <= 0 {

@@ -19,7 +19,7 @@ use super::config::{Config, Misfit, TestPlan};
 use super::coordinator::Coordinator;
 use super::event::{Action, Command, Event, ExecutionId, LeaseId, Ms, Outcome, Refusal, Shutdown, TestId};
 use super::hash::mix;
-use super::verdict::{Cause, Verdict};
+use super::verdict::Cause;
 
 pub use cpu::cpu_time;
 pub use forecast::{Forecast, Row, forecast, usual_machines};
@@ -120,8 +120,9 @@ pub struct Outcomes {
     pub done: bool,
     /// Leases that may hold something at the end.
     pub uncertain: u32,
-    /// By test; `None` only if it did not come to its end.
-    pub verdicts: Vec<Option<Verdict>>,
+    /// How many tests got a verdict, and how many passed.
+    pub verdicts: usize,
+    pub passed: usize,
     pub runs: u64,
     pub events: u64,
     pub decisions: u64,
@@ -142,11 +143,6 @@ pub struct Outcomes {
 }
 
 impl Outcomes {
-    /// Tests with a verdict.
-    pub fn verdict_count(&self) -> usize {
-        self.verdicts.iter().flatten().count()
-    }
-
     /// The share of the machines' time that was used, 0 to 1.
     pub fn utilisation(&self) -> f64 {
         if self.held == 0 { 0.0 } else { self.busy as f64 / self.held as f64 }
@@ -171,8 +167,7 @@ pub fn simulate(
     let coordinator = Coordinator::new(config, tests)?;
     let mut simulation = Simulation {
         coordinator,
-        tests,
-        truths,
+        tests: tests.iter().zip(truths).map(Fate::new).collect(),
         chains,
         world,
         observer,
@@ -182,7 +177,7 @@ pub fn simulate(
         machines: vec![],
         sequence: 0,
         now: 0,
-        out: Outcomes { verdicts: vec![None; tests.len()], ..Outcomes::default() },
+        out: Outcomes::default(),
         status: [Arc::from("pass"), Arc::from("fail")],
     };
     simulation.run();
@@ -256,10 +251,27 @@ struct Execution {
     exit: i32,
 }
 
+/// All that the world needs to know of a test, in one place: there may be a million, and each is met once, somewhere in memory.
+#[derive(Debug, Clone, Copy)]
+#[repr(align(16))]
+struct Fate {
+    /// How long a run takes, which is not longer than its limit.
+    takes: Ms,
+    fails: u16,
+    claim: u16,
+    times_out: bool,
+}
+
+impl Fate {
+    fn new((plan, truth): (&TestPlan, &Truth)) -> Self {
+        let (takes, times_out) = (truth.real.min(plan.limit), truth.real > plan.limit);
+        Self { takes, fails: truth.fails, claim: plan.claim, times_out }
+    }
+}
+
 struct Simulation<'a> {
     coordinator: Coordinator,
-    tests: &'a [TestPlan],
-    truths: &'a [Truth],
+    tests: Vec<Fate>,
     chains: &'a mut [Ready],
     world: &'a World,
     observer: &'a mut dyn Observer,
@@ -505,10 +517,9 @@ impl Simulation<'_> {
                     self.answer(MOMENT, &Event::Cancelled { execution });
                 }
             }
-            Action::Verdict { test, verdict } => {
-                if let Some(slot) = self.out.verdicts.get_mut(test as usize) {
-                    *slot = Some(verdict);
-                }
+            Action::Verdict { verdict, .. } => {
+                self.out.verdicts += 1;
+                self.out.passed += usize::from(verdict.passed());
             }
             Action::Done { uncertain } => (self.out.done, self.out.uncertain) = (true, uncertain),
             Action::Trouble(_) => {}
@@ -587,25 +598,22 @@ impl Simulation<'_> {
     fn start(&mut self, lease: LeaseId, execution: ExecutionId, test: TestId, attempt: u16) {
         self.out.runs += 1;
         self.out.schedule = mix(self.out.schedule ^ self.now ^ (u64::from(lease) << 32) ^ u64::from(test));
-        let (Some(plan), Some(truth)) = (self.tests.get(test as usize), self.truths.get(test as usize))
-        else {
-            return;
-        };
+        let Some(&fate) = self.tests.get(test as usize) else { return };
         let Some(machine) = self.machines.get_mut(lease as usize) else { return };
         if machine.dead || machine.since.is_none() {
             return; // nobody answers
         }
-        let failed = attempt < truth.fails;
-        let outcome = match (truth.real > plan.limit, failed) {
+        let failed = attempt < fate.fails;
+        let outcome = match (fate.times_out, failed) {
             (true, _) => Outcome::TimedOut,
             (false, true) => Outcome::Failed,
             (false, false) => Outcome::Passed,
         };
-        let claim = plan.claim.min(machine.slots);
+        let claim = fate.claim.min(machine.slots);
         let started = self.now;
         let (number, exit) = (execution, failed.into());
         machine.executions.push(Execution { number, test, started, claim, outcome, exit });
-        let real = truth.real.min(plan.limit);
+        let real = fate.takes;
         self.plan(self.now + real, Thing::End(lease, execution));
         if self.roll(6) < self.world.reboots {
             self.answer(real / 3, &Event::Away { lease });

@@ -66,7 +66,7 @@ fn scale() {
     let model = |kind: u64| Arc::new(Facts::from([("model".to_owned(), kind.to_string())]));
     let world = World { facts: (0..kinds).map(model).collect(), ..World::default() };
     let outcomes = simulate(config, &plans, &truths, &mut [ready], &world, &mut ()).unwrap();
-    assert!(outcomes.done && outcomes.verdict_count() == plans.len());
+    assert!(outcomes.done && outcomes.verdicts == plans.len());
     let micros = outcomes.cpu.as_secs_f64() * 1e6 / outcomes.decisions as f64;
     println!(
         "| {count} | {machines} | {names} | {groups} | {slots} | {platforms} | {kinds} | {} | {micros:.2} | {:.2} | {:.2} | {} |",
@@ -89,7 +89,7 @@ fn run_watched(
     config.seed = world.seed;
     let (plans, truths): (Vec<_>, Vec<_>) = tests.iter().map(|test| (test.plan, test.truth)).unzip();
     let outcomes = simulate(config, &plans, &truths, &mut [ready], world, observer).unwrap();
-    assert!(outcomes.done && outcomes.verdict_count() == tests.len());
+    assert!(outcomes.done && outcomes.verdicts == tests.len());
     outcomes
 }
 

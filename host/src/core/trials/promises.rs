@@ -210,11 +210,7 @@ impl Trial {
         let outcomes =
             simulate(self.config.clone(), &plans, &truths, &mut chains, &self.world, &mut watch).unwrap();
         assert_eq!(watch.complaints, Vec::<String>::new(), "seed {seed}");
-        assert!(
-            outcomes.done,
-            "seed {seed}: it did not end: {} open",
-            plans.len() - outcomes.verdict_count()
-        );
+        assert!(outcomes.done, "seed {seed}: it did not end: {} open", plans.len() - outcomes.verdicts);
         for (test, (runs, judged)) in &watch.runs {
             let Chosen { reruns, wild, .. } = chosen[self.chain_of(*test)];
             let most = if wild { 20 } else { u32::from(reruns) + 1 };
