@@ -191,7 +191,7 @@ mod tests {
             }
             column.set(numbers.len(), 7);
             let mut at_once = Column::new(-1, numbers.len());
-            at_once.set_all((0..numbers.len() + 1).map(|step| (at(step), numbers[at(step)])));
+            at_once.set_all((0..=numbers.len()).map(|step| (at(step), numbers[at(step)])));
             assert!((0..numbers.len()).all(|at| at_once.get(at) == numbers[at]), "{at_once:?}");
             assert_eq!((0..numbers.len()).map(|at| column.get(at)).collect::<Vec<_>>(), numbers);
         }

@@ -132,7 +132,7 @@ struct Packing<'a> {
 
 impl<'a> Packing<'a> {
     /// For the scores at these places, if they fit.
-    fn new(columns: &'a [Column], places: impl Iterator<Item = usize> + Clone) -> Option<Self> {
+    fn new(columns: &'a [Column], places: &(impl Iterator<Item = usize> + Clone)) -> Option<Self> {
         let mut it = Self { columns: Vec::with_capacity(columns.len()), bits: 0 };
         for column in columns.iter().filter(|column| !column.is_same()) {
             let (mut least, mut most) = (i64::MAX, i64::MIN);
@@ -444,7 +444,7 @@ impl Lane {
     }
 
     fn packing(&self, tests: &[TestId]) -> Option<Packing<'_>> {
-        Packing::new(&self.scores, tests.iter().map(|&test| self.local(test)))
+        Packing::new(&self.scores, &tests.iter().map(|&test| self.local(test)))
     }
 
     /// The first test of a bucket that still waits; without one the bucket is given up. Its listed head stays as it is.
