@@ -41,7 +41,7 @@ impl Engine {
             Action::Cancel { execution } => self.cancel(execution),
             Action::Note { chain, now, ref note } => {
                 self.chronicle.tell(What::Note { chain, now, note: note.clone() });
-                self.policies.ask(chain, action);
+                self.policies.note(chain, action);
             }
             Action::Kind { chain, .. }
             | Action::Rank { chain, .. }

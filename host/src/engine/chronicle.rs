@@ -4,10 +4,9 @@
 //! reporters get what was written, and the run cannot be resumed.
 
 use std::io;
-use std::sync::mpsc::SyncSender;
 
 use crate::executor::spec::unix_ms;
-use crate::store::{Entry, Journal, Ledger, LedgerError, Record, Syncer, What, Whole};
+use crate::store::{Entry, Journal, Ledger, LedgerError, Record, Ringer, Syncer, What, Whole};
 
 /// Journal and ledger of one run.
 #[derive(Debug)]
@@ -16,8 +15,8 @@ pub(crate) struct Chronicle {
     whole: Whole,
     syncer: Syncer,
     ledger: Ledger,
-    /// Told that the journal has grown; each holds at most one message, which is enough.
-    readers: Vec<SyncSender<()>>,
+    /// Told that the journal has grown.
+    readers: Vec<Ringer>,
     broken: bool,
     /// Since the last turn there were records, and among them some that are synced at once.
     grown: bool,
@@ -30,7 +29,7 @@ impl Chronicle {
         journal: Journal,
         whole: Whole,
         ledger: Ledger,
-        readers: Vec<SyncSender<()>>,
+        readers: Vec<Ringer>,
     ) -> io::Result<Self> {
         let syncer = Syncer::start(journal.file()?, readers.clone())?;
         Ok(Self { journal, whole, syncer, ledger, readers, broken: false, grown: true, to_sync: false })
@@ -72,8 +71,7 @@ impl Chronicle {
             self.syncer.ask();
         } else if grown {
             for reader in &self.readers {
-                // Full: it is awake already. Gone: it gave up.
-                let _awake_or_gone = reader.try_send(());
+                reader.ring();
             }
         }
     }

@@ -165,14 +165,23 @@ impl Engine {
                 Err(_) => break,
             }
         }
+        if self.policies.due().is_some() {
+            self.policies.send_due(Instant::now());
+        }
     }
 
-    /// `None`: the deadline has come first.
+    /// `None`: a deadline has come first, that of the coordinator or of notes to policies.
     fn receive(&self, deadline: Option<Ms>) -> Option<Input> {
-        // We hold a sender ourselves, so the channel cannot be closed.
-        let Some(deadline) = deadline else { return self.inbox.recv().ok() };
-        let left = Duration::from_millis(deadline.saturating_sub(self.now()));
-        self.inbox.recv_timeout(left).ok()
+        let deadline = deadline.and_then(|deadline| self.began.checked_add(Duration::from_millis(deadline)));
+        let until = match (deadline, self.policies.due()) {
+            (Some(one), Some(other)) => one.min(other),
+            // We hold a sender ourselves, so the channel cannot be closed.
+            (one, other) => match one.or(other) {
+                Some(until) => until,
+                None => return self.inbox.recv().ok(),
+            },
+        };
+        self.inbox.recv_timeout(until.saturating_duration_since(Instant::now())).ok()
     }
 
     fn now(&self) -> Ms {

@@ -3,15 +3,18 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, SyncSender},
+    sync::mpsc::Sender,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::{
     engine::Input,
-    store::{JournalReader, Record, What},
+    store::{Heard, JournalReader, Listener, Record, Ringer, What, bell},
 };
+
+/// From one look at the journal to the next, unless the run ends. Nobody sees the difference, and nobody is woken for each line.
+const REST: Duration = Duration::from_millis(20);
 
 /// Somebody who wants to be told of every record, in order.
 pub(crate) trait Follower: Send {
@@ -25,16 +28,16 @@ pub(crate) trait Follower: Send {
     }
 }
 
-/// Starts the thread `reporter NAME`. It reads on whenever the returned sender is used, until it has passed on the last record of
-/// this session, and then sends [`Input::ReporterDone`]. The sender holds one message: more would not say more.
+/// Starts the thread `reporter NAME`. It reads on when the returned bell is rung, until it has passed on the last record of this
+/// session, and then sends [`Input::ReporterDone`].
 pub(crate) fn start(
     name: &str,
     follower: Box<dyn Follower>,
     journal: PathBuf,
     offset: u64,
     inbox: Sender<Input>,
-) -> io::Result<SyncSender<()>> {
-    let (wake, woken) = mpsc::sync_channel(1);
+) -> io::Result<Ringer> {
+    let (wake, woken) = bell();
     let name = name.to_owned();
     thread::Builder::new().name(format!("reporter {name}")).spawn(move || {
         let mut reading = Reading { name, follower, first_problem: None, problems: 0 };
@@ -55,7 +58,7 @@ struct Reading {
 }
 
 impl Reading {
-    fn read(&mut self, journal: &Path, offset: u64, woken: &Receiver<()>) -> io::Result<()> {
+    fn read(&mut self, journal: &Path, offset: u64, woken: &Listener) -> io::Result<()> {
         if let Err(problem) = self.follower.begin() {
             self.problem(problem);
         }
@@ -70,11 +73,8 @@ impl Reading {
                     return Ok(());
                 }
             }
-            let writer_is_gone = match self.follower.caught_up() {
-                None => woken.recv().is_err(),
-                Some(limit) => matches!(woken.recv_timeout(limit), Err(RecvTimeoutError::Disconnected)),
-            };
-            if writer_is_gone {
+            let limit = self.follower.caught_up();
+            if woken.wait(Instant::now() + REST, limit) == Heard::Over {
                 // Whatever it wrote has been read.
                 return Ok(());
             }
@@ -97,6 +97,8 @@ impl Reading {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
     use super::*;
     use crate::store::{Ended, Journal};
 
@@ -124,7 +126,7 @@ mod tests {
             let what =
                 if at == 3 { What::Ended(Ended::default()) } else { What::Warning { text: "w".into() } };
             journal.append(&Record { at, what }).unwrap();
-            let _awake_already = wake.try_send(());
+            wake.ring();
         }
         let Ok(Input::ReporterDone { reporter, problem }) = inputs.recv() else { panic!("no end") };
         assert_eq!((reporter.as_str(), problem.as_deref()), ("x", Some("two is bad")));

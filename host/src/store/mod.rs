@@ -5,6 +5,7 @@
 //! *journal* ([`Journal`]) says what happened; it is in the run directory, records are written before they count (they survive
 //! the death of the process) and synced in groups.
 
+mod bell;
 mod history;
 mod journal;
 mod lease;
@@ -15,6 +16,7 @@ mod run_dir;
 mod state;
 mod syncer;
 
+pub use bell::{Heard, Listener, Ringer, bell};
 pub use history::{Expectation, Expectations, History, HistoryError, Past, Sample, TestHistory};
 pub use journal::{Journal, JournalReader};
 pub use lease::{Claim, Entry, PluginFile, Standing, State, Todo};

@@ -10,13 +10,12 @@
 use std::{
     fs::File,
     io,
-    sync::{
-        Arc, OnceLock,
-        mpsc::{self, Receiver, SyncSender},
-    },
+    sync::{Arc, OnceLock},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
+
+use super::bell::{Heard, Listener, Ringer, bell};
 
 /// From the end of a sync to the beginning of the next one: what a power cut may cost at most, beside the sync itself.
 const GAP: Duration = Duration::from_millis(50);
@@ -24,16 +23,15 @@ const GAP: Duration = Duration::from_millis(50);
 /// See the [module](self).
 #[derive(Debug)]
 pub struct Syncer {
-    /// Holds one message, which is enough: whoever asks next is covered by the same sync.
-    ask: Option<SyncSender<()>>,
+    ask: Option<Ringer>,
     thread: Option<JoinHandle<()>>,
     failure: Arc<OnceLock<io::Error>>,
 }
 
 impl Syncer {
-    /// Starts the thread `journal`. `readers` are woken after each sync; they hold at most one message, too.
-    pub fn start(file: File, readers: Vec<SyncSender<()>>) -> io::Result<Self> {
-        let (ask, asked) = mpsc::sync_channel(1);
+    /// Starts the thread `journal`. `readers` are woken after each sync.
+    pub fn start(file: File, readers: Vec<Ringer>) -> io::Result<Self> {
+        let (ask, asked) = bell();
         let failure = Arc::new(OnceLock::new());
         let failed = Arc::clone(&failure);
         let thread = thread::Builder::new()
@@ -46,7 +44,7 @@ impl Syncer {
     /// Everything appended so far is to be synced. Does not wait.
     pub fn ask(&self) {
         if let Some(ask) = &self.ask {
-            let _asked_for_already = ask.try_send(());
+            ask.ring();
         }
     }
 
@@ -64,10 +62,10 @@ impl Syncer {
     }
 }
 
-fn serve(file: &File, asked: &Receiver<()>, readers: &[SyncSender<()>], failure: &OnceLock<io::Error>) {
+fn serve(file: &File, asked: &Listener, readers: &[Ringer], failure: &OnceLock<io::Error>) {
     let mut earliest = Instant::now();
-    while asked.recv().is_ok() {
-        gather(asked, earliest);
+    // Whoever asks until it is time is covered by the same sync.
+    while asked.wait(earliest, None) == Heard::Rung {
         if failure.get().is_none()
             && let Err(error) = file.sync_data()
         {
@@ -75,17 +73,7 @@ fn serve(file: &File, asked: &Receiver<()>, readers: &[SyncSender<()>], failure:
         }
         earliest = Instant::now() + GAP;
         for reader in readers {
-            // Full: it is awake already. Gone: it gave up.
-            let _awake_or_gone = reader.try_send(());
-        }
-    }
-}
-
-/// Waits for the time of the next sync, which covers whoever asks until then; or for the end.
-fn gather(asked: &Receiver<()>, until: Instant) {
-    while let Some(left) = until.checked_duration_since(Instant::now()) {
-        if asked.recv_timeout(left).is_err() {
-            return;
+            reader.ring();
         }
     }
 }
@@ -96,28 +84,30 @@ mod tests {
 
     #[test]
     fn readers_are_woken_after_a_sync_and_let_go_at_the_end() {
-        let (wake, woken) = mpsc::sync_channel(1);
+        let (wake, woken) = bell();
         let mut syncer = Syncer::start(tempfile::tempfile().unwrap(), vec![wake]).unwrap();
         syncer.ask();
-        woken.recv().unwrap();
+        let now = Instant::now();
+        assert_eq!(woken.wait(now, None), Heard::Rung);
         for _ in 0..100 {
             syncer.ask();
         }
         syncer.finish();
         assert!(syncer.failure().is_none());
-        assert_eq!(woken.iter().count(), 1, "what was asked for is done before the end");
+        assert_eq!(woken.wait(now, None), Heard::Rung, "what was asked for is done before the end");
+        assert_eq!(woken.wait(now, None), Heard::Over);
         syncer.ask();
     }
 
     #[test]
     fn a_failure_is_told_and_readers_are_woken_all_the_same() {
-        let (wake, woken) = mpsc::sync_channel(1);
+        let (wake, woken) = bell();
         // A pipe has nothing to sync.
         let (_reader, writer) = io::pipe().unwrap();
         let file = File::from(std::os::fd::OwnedFd::from(writer));
         let mut syncer = Syncer::start(file, vec![wake]).unwrap();
         syncer.ask();
-        woken.recv().unwrap();
+        assert_eq!(woken.wait(Instant::now(), None), Heard::Rung);
         assert!(syncer.failure().is_some());
         syncer.finish();
     }
