@@ -1,13 +1,20 @@
-//! CPU time of this thread.
+//! CPU time, as the kernel counts it.
 
-use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// CPU time that this thread has used, by what the kernel says; where it says nothing, the time that has passed.
+use rustix::time::{ClockId, Timespec, clock_gettime};
+
+/// Used by this thread.
 pub fn cpu_time() -> Duration {
-    static START: OnceLock<Instant> = OnceLock::new();
-    let start = *START.get_or_init(Instant::now);
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    let used = text.split_whitespace().next().and_then(|field| field.parse().ok()).filter(|&nanos| nanos > 0);
-    used.map_or_else(|| start.elapsed(), Duration::from_nanos)
+    duration(clock_gettime(ClockId::ThreadCPUTime))
+}
+
+/// Used by this process, all of its threads, and none of what it started.
+pub fn process_cpu_time() -> Duration {
+    duration(clock_gettime(ClockId::ProcessCPUTime))
+}
+
+fn duration(time: Timespec) -> Duration {
+    let nanos = u32::try_from(time.tv_nsec).unwrap_or(0);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), nanos)
 }

@@ -21,7 +21,7 @@ use super::event::{Action, Command, Event, ExecutionId, LeaseId, Ms, Outcome, Re
 use super::hash::mix;
 use super::verdict::Cause;
 
-pub use cpu::cpu_time;
+pub use cpu::{cpu_time, process_cpu_time};
 pub use forecast::{Forecast, Row, forecast, usual_machines};
 pub use workload::{Durations, Synthetic, SyntheticTest, bound};
 

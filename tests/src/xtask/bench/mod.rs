@@ -80,8 +80,7 @@ struct Cost {
     test_ms: f64,
     /// The whole process, from its start to its end, in milliseconds per test.
     whole_ms: f64,
-    /// CPU time of the process itself, in milliseconds per test. The kernel counts in hundredths of a second here, so it takes
-    /// some hundred tests.
+    /// CPU time of the process itself, in milliseconds per test.
     cpu_ms: f64,
     /// Most memory that it had, in MiB.
     peak_mib: f64,
