@@ -33,7 +33,9 @@ pub const VETO: i64 = i64::MIN;
 /// [`TestInfo::claim`] of a test that needs a machine for itself.
 pub const WHOLE_MACHINE: u16 = u16::MAX;
 
-/// What a policy wants to see and be asked. Asked once, right after the policy was made; the host shows and calls nothing else.
+/// What a policy wants to see and be asked; the host shows and calls nothing else. Asked right after the policy was made, and once
+/// more after [`Policy::ready`]: a policy that has nothing to say about these tests can want less by then, and what nobody
+/// wants to be asked costs nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
@@ -94,6 +96,17 @@ impl Wants {
     #[must_use]
     pub fn notes(mut self) -> Self {
         self.notes = true;
+        self
+    }
+
+    /// What is left of these wants when `later` is what the policy says once it knows the tests: it is called for less, never
+    /// for more, and sees the same.
+    #[must_use]
+    pub fn narrowed(mut self, later: &Self) -> Self {
+        self.rank &= later.rank;
+        self.prefer &= later.prefer;
+        self.judge &= later.judge;
+        self.notes &= later.notes;
         self
     }
 }
@@ -364,7 +377,7 @@ impl RunInfo {
 
 /// A scheduler policy; see the [module](self) for the rules. Everything but [`wants`](Self::wants) has a default.
 pub trait Policy: Send + 'static {
-    /// What this policy wants to see. Called once, first.
+    /// What this policy wants to see. Called first, and again after [`ready`](Self::ready), when it may want less: see [`Wants`].
     fn wants(&self) -> Wants;
 
     /// All tests of the run, in blocks of up to 1,024. Keep what you need: the slices end with the call.

@@ -97,12 +97,12 @@ pub(super) fn prepare(plan: RunPlan, run: &str, state: &StateDir) -> Result<Prep
         .iter()
         .map(|platform| core::config::Platform { chain: platform.policies as ChainId })
         .collect();
+    let registered = register(&mut chains, &plan, &catalogue);
     let shape = |(chain, names): (&Chain, &Vec<String>)| core::config::Shape {
         names: names.iter().map(|name| Arc::from(name.as_str())).collect(),
         ..chain.shape()
     };
     config.chains = chains.iter().zip(&policy_names).map(shape).collect();
-    let registered = register(&mut chains, &plan, &catalogue);
 
     let metadata: Metadata = {
         let catalogue = Arc::new(catalogue);

@@ -40,8 +40,7 @@ impl fmt::Debug for PolicyHandle {
 
 impl PolicyHandle {
     pub(crate) fn new(raw: PolicyBox) -> Result<Self> {
-        let answer = plain_result(raw.wants())?;
-        let wants: Wants = parse("what it wants", &answer)?;
+        let wants = wants_of(&raw)?;
         if wants.window > MAX_WINDOW {
             return Err(nonsense(format!("it wants a window of {}, more than {MAX_WINDOW}", wants.window)));
         }
@@ -61,6 +60,10 @@ impl PolicyHandle {
     fn take_commands(&mut self, out: &mut Vec<Command>) {
         out.extend(self.commands.drain(..).filter_map(plain_command));
     }
+}
+
+fn wants_of(raw: &PolicyBox) -> Result<Wants> {
+    parse("what it wants", &plain_result(raw.wants())?)
 }
 
 impl Policy for PolicyHandle {
@@ -84,6 +87,7 @@ impl Policy for PolicyHandle {
     fn ready(&mut self, out: &mut Vec<Command>) -> Result<()> {
         self.commands.clear();
         plain_result(self.raw.ready(&mut self.commands))?;
+        self.wants = std::mem::take(&mut self.wants).narrowed(&wants_of(&self.raw)?);
         self.take_commands(out);
         Ok(())
     }

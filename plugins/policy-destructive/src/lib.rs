@@ -59,8 +59,13 @@ impl Destructive {
 }
 
 impl Policy for Destructive {
+    /// Once it is known that no test is tagged, there is nothing to say but what the configuration asks for.
     fn wants(&self) -> Wants {
-        Wants::new().attrs(["tag"]).rank().prefer().judge()
+        let any = self.tagged.is_empty() || self.tagged.contains(&true);
+        let wants = Wants::new().attrs(["tag"]);
+        let wants = if any { wants.rank().prefer() } else { wants };
+        let judges = any || !self.config.after_abort || self.config.spoils_unless_exit.is_some();
+        if judges { wants.judge() } else { wants }
     }
 
     fn register(&mut self, _run: &RunInfo, tests: &[TestInfo<'_>]) -> Result<()> {
@@ -112,6 +117,7 @@ mod tests {
         let tags = [["a\ndestructive"], ["non-destructive"], [""], ["wrecks"]];
         let infos: Vec<_> = tags.iter().zip(0..).map(|(tags, id)| TestInfo::new(id, "/t", tags)).collect();
         policy.register(&RunInfo::new(0, 4, 1), &infos).unwrap();
+        policy.ready(&mut vec![]).unwrap();
         policy
     }
 
@@ -124,6 +130,20 @@ mod tests {
         };
         assert_eq!(classes("{}"), [1, 0, 0, 0]);
         assert_eq!(classes(r#"{"tag": "wrecks"}"#), [0, 0, 0, 1]);
+    }
+
+    #[test]
+    fn without_such_tests_there_is_nothing_to_say() {
+        let wants = |config| {
+            let wants = policy(config).wants();
+            (wants.rank, wants.prefer, wants.judge)
+        };
+        assert_eq!(wants("{}"), (true, true, true));
+        assert_eq!(wants(r#"{"tag": "none"}"#), (false, false, false));
+        assert_eq!(wants(r#"{"tag": "none", "after-abort": false}"#), (false, false, true));
+        assert_eq!(wants(r#"{"tag": "none", "spoils-unless-exit": [0]}"#), (false, false, true));
+        let unregistered = testkit::policy::<Destructive>("{}", &FakeHost::new().handle()).unwrap();
+        assert!(unregistered.wants().prefer);
     }
 
     #[test]

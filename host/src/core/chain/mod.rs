@@ -75,7 +75,7 @@ impl std::fmt::Debug for Chain {
 }
 
 impl Chain {
-    /// A chain in this order. Each policy is asked what it wants to see.
+    /// A chain in this order. Each policy is asked what it wants to see, and again once the tests are registered.
     pub fn new(policies: Vec<Box<dyn Policy>>) -> Self {
         let member = |policy: Box<dyn Policy>| Member { wants: policy.wants(), policy, off: false };
         Self {
@@ -87,7 +87,7 @@ impl Chain {
         }
     }
 
-    /// What the coordinator must know of this chain.
+    /// What the coordinator must know of this chain, once its tests are registered.
     pub fn shape(&self) -> Shape {
         Shape { wants: self.policies.iter().map(|member| member.wants.clone()).collect(), names: vec![] }
     }
@@ -117,7 +117,10 @@ impl Chain {
             let mut commands = vec![];
             let done = self.register_one(position, &own, catalogue, &mut commands);
             match done {
-                Ok(()) => self.check_commands(position, commands, &mut out),
+                Ok(()) => {
+                    self.narrow(position);
+                    self.check_commands(position, commands, &mut out);
+                }
                 Err(error) => {
                     self.fault(position, FaultKind::Register, &error.to_string());
                     if let Some(member) = self.policies.get_mut(usize::from(position)) {
@@ -127,6 +130,14 @@ impl Chain {
             }
         }
         out
+    }
+
+    /// Now that it knows the tests, a policy may want less.
+    fn narrow(&mut self, position: u16) {
+        if let Some(member) = self.policies.get_mut(usize::from(position)) {
+            let later = member.policy.wants();
+            member.wants = std::mem::take(&mut member.wants).narrowed(&later);
+        }
     }
 
     fn register_one(

@@ -108,6 +108,34 @@ fn what_policies_say_is_checked_and_renumbered() {
     assert!(chain.take_news().is_empty());
 }
 
+/// Wants one thing at first, and another once it knows the tests.
+struct Fickle(Wants, Wants, bool);
+
+impl Policy for Fickle {
+    fn wants(&self) -> Wants {
+        if self.2 { self.1.clone() } else { self.0.clone() }
+    }
+    fn ready(&mut self, _out: &mut Vec<Command>) -> Result<(), Error> {
+        self.2 = true;
+        Ok(())
+    }
+    fn judge(&self, _run: &Run<'_>) -> Result<Judgement, Error> {
+        Err(Error::new(ErrorKind::Other, "it is not to be asked"))
+    }
+}
+
+#[test]
+fn who_knows_the_tests_can_want_less_but_not_more() {
+    let everything = Wants::new().attrs(["tag"]).facts(["model"]).rank().prefer().judge().notes();
+    let less = Fickle(everything.clone(), Wants::new(), false);
+    let more = Fickle(Wants::new().judge(), everything.clone().attrs(["x"]), false);
+    let (mut chain, _) = chain(vec![Box::new(less), Box::new(more)]);
+    assert_eq!(chain.shape().wants, [Wants::new().attrs(["tag"]).facts(["model"]), Wants::new().judge()]);
+    assert!(chain.prefer(&question()).is_empty());
+    assert_eq!(chain.judge(&finished()), Ruling::NONE);
+    assert_eq!(kinds_of_faults(&chain), [(FaultKind::Call, 1)], "only the second policy was asked");
+}
+
 #[test]
 fn a_failing_call_costs_one_opinion() {
     let tests: Vec<Queued> = (10..14).map(Queued::first).collect();
