@@ -53,8 +53,12 @@ impl Cutter {
                 continue;
             }
             let n = self.held.len();
-            if self.mark.get(n).is_some_and(|&expected| expected != byte) || n > self.mark.len() + MAX_REST {
-                // Not an end after all. Its first byte occurs nowhere else in the mark, so nothing held can begin one.
+            let fits = match self.mark.get(n) {
+                Some(&expected) => byte == expected,
+                None => byte != 0x1e && n <= self.mark.len() + MAX_REST,
+            };
+            if !fits {
+                // Not an end after all. The byte that begins one occurs nowhere else in it, so nothing held can begin another.
                 sink(&std::mem::take(&mut self.held));
                 continue;
             }
@@ -102,6 +106,16 @@ mod tests {
             let (text, ends) = cut(stream, size);
             assert_eq!(ends, [(16, seven.clone()), (20, eight.clone())], "chunks of {size}");
             assert_eq!(text, b"log \x1e\x1eab\x1eabc no\nnext", "chunks of {size}");
+        }
+    }
+
+    /// A copy of the mark without a line of its own does not swallow the end that follows it.
+    #[test]
+    fn an_end_after_half_an_end_is_seen() {
+        for size in 1..20 {
+            let (text, ends) = cut(b"\x1eabc \x1eabc 3 1\x1eabc 4 0 \n", size);
+            assert_eq!(text, b"\x1eabc \x1eabc 3 1", "chunks of {size}");
+            assert_eq!(ends, [(13, End { id: 4, status: 0, flags: String::new() })], "chunks of {size}");
         }
     }
 
