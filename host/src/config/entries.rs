@@ -23,6 +23,9 @@ use super::spec::Spec;
 /// How long a reporter may go on after the last event, unless told otherwise.
 const FINISH_TIMEOUT: Duration = Duration::from_mins(5);
 
+/// The host's keys of a pool.
+const POOL_KEYS: [&str; 4] = ["use", "name", "max", "host"];
+
 /// What pools take from the run where their entries are silent.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PoolDefaults {
@@ -50,6 +53,11 @@ impl Raw<'_> {
         Ok(PluginUse::new(plugin, name, self.base, written, resolved).at(self.place.clone()))
     }
 
+    /// How many keys the provisioner of this pool gets.
+    pub(crate) fn plugin_keys(&self) -> usize {
+        own_keys(self.resolved, &POOL_KEYS).len()
+    }
+
     /// A pool; `shared` is its key under `provisioners:`, if it has one.
     pub(crate) fn pool(
         &self,
@@ -57,8 +65,7 @@ impl Raw<'_> {
         shared: Option<&str>,
         defaults: PoolDefaults,
     ) -> Result<Pool, ConfigError> {
-        let provisioner =
-            self.plugin(&entry.r#use, entry.name.as_deref().or(shared), &["use", "name", "max", "host"])?;
+        let provisioner = self.plugin(&entry.r#use, entry.name.as_deref().or(shared), &POOL_KEYS)?;
         let PoolHost { slots, isolate, reserve_timeout } = &entry.host;
         Ok(Pool {
             provisioner,

@@ -121,6 +121,23 @@ pub(crate) struct PoolEntry {
     pub(crate) host: PoolHost,
 }
 
+impl PoolEntry {
+    /// The same pool with what `other` says to the host.
+    pub(crate) fn but(&self, other: &Self) -> Self {
+        let (ours, theirs) = (&self.host, &other.host);
+        Self {
+            r#use: self.r#use.clone(),
+            name: other.name.as_ref().or(self.name.as_ref()).cloned(),
+            max: other.max.or(self.max),
+            host: PoolHost {
+                slots: theirs.slots.or(ours.slots),
+                isolate: theirs.isolate.or(ours.isolate),
+                reserve_timeout: theirs.reserve_timeout.or(ours.reserve_timeout),
+            },
+        }
+    }
+}
+
 /// What the host does with machines of a pool.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]

@@ -91,7 +91,7 @@ pub struct RunOptions {
     #[serde(flatten)]
     pub plugins: PluginOptions,
 
-    /// Pool of machines: NAME, NAME,key=value,... or {use: NAME, ...}; repeatable, replaces those of the configuration
+    /// Pool of machines: NAME, NAME,key=value,... or {use: NAME, ...}, where NAME is a pool of the configuration or a plugin; repeatable, no other pools are used then
     #[arg(long, value_name = "SPEC", help_heading = "Plugins")]
     pub provisioner: Vec<Spec>,
 

@@ -262,20 +262,43 @@ impl Maker<'_> {
         self.document.located(error.at(whole), super::yaml::Part::Value)
     }
 
+    /// The pools of `--provisioner`: the configuration's, by their names, and others.
     fn given_pools(&mut self, asked: &mut RunOptions, limits: &Limits) -> Result<Vec<Pool>, ConfigError> {
         let defaults = self.pool_defaults(limits);
         let mut pools: Vec<Pool> = Vec::new();
         for (index, spec) in asked.provisioner.iter_mut().enumerate() {
             let given =
                 Given::new("--provisioner", index, spec, self.directory, self.recorded, &self.secrets)?;
-            let mut pool: Pool =
-                given.build(&self.secrets, |raw, entry: &PoolEntry| raw.pool(entry, None, defaults))?;
+            let mut pool: Pool = given.build(&self.secrets, |raw, said: &PoolEntry| {
+                match self.document.content.provisioners.get(&said.r#use) {
+                    Some(shared) if raw.plugin_keys() == 0 => self.chosen_pool(shared, said, defaults),
+                    Some(shared) if shared.r#use != said.r#use => {
+                        let message = format!("{:?} is a pool of the configuration", said.r#use);
+                        Err(ConfigError::new(message)
+                            .help("only `max`, `name` and `host` can be given beside its name"))
+                    }
+                    _ => raw.pool(said, None, defaults),
+                }
+            })?;
             pool.provisioner.name =
                 free_name(pool.name(), |name| pools.iter().any(|pool| pool.name() == name));
             pools.push(pool);
             *spec = given.written();
         }
         Ok(pools)
+    }
+
+    /// A pool of the configuration, with what the command line says about it.
+    fn chosen_pool(
+        &self,
+        shared: &PoolEntry,
+        said: &PoolEntry,
+        defaults: PoolDefaults,
+    ) -> Result<Pool, ConfigError> {
+        let path = Path::default().key("provisioners").key(&said.r#use);
+        self.raw(&path)
+            .pool(&shared.but(said), Some(&said.r#use), defaults)
+            .map_err(|error| self.inside(&path, error))
     }
 
     fn given_policies(&mut self, asked: &mut RunOptions) -> Result<Option<Vec<PluginUse>>, ConfigError> {

@@ -367,6 +367,33 @@ fn wrong_configurations_say_where_and_what_would_be_right() {
 }
 
 #[test]
+fn a_pool_of_the_configuration_can_be_chosen_by_its_name() {
+    let yaml = "
+provisioners:
+  lab: {use: ssh, hosts: [a], max: 5, host: {slots: 2, isolate: true}}
+  other: {use: podman}
+  ssh: {use: ssh, hosts: [b]}
+platforms: [{name: one, provisioners: [other]}]
+";
+    let chosen = |texts: &[&str]| Fixture::named(yaml).with(|options| options.provisioner = specs(texts));
+    let plan = chosen(&["lab,max=1,host={slots: 4}", "lab", "ssh", "ssh,hosts=[c]"]).plan();
+    let shown: Vec<_> =
+        plan.pools.iter().map(|pool| (pool.name(), pool.provisioner.plugin.as_str())).collect();
+    assert_eq!(shown, [("lab", "ssh"), ("lab-2", "ssh"), ("ssh", "ssh"), ("ssh-2", "ssh")]);
+    let hosts: Vec<_> = plan.pools.iter().map(|pool| pool.provisioner.expose()["hosts"][0].clone()).collect();
+    assert_eq!(hosts, ["a", "a", "b", "c"]);
+    let numbers: Vec<_> =
+        plan.pools.iter().map(|pool| (pool.max.map(NonZeroU32::get), pool.slots.get())).collect();
+    assert_eq!(numbers, [(Some(1), 4), (Some(5), 2), (None, 1), (None, 1)]);
+    assert!(plan.pools[0].options.isolate);
+    assert_eq!(names(&plan), [("one", &listed(&[0, 1, 2, 3]))]);
+    assert_eq!(
+        chosen(&["lab,hosts=[c]"]).error(),
+        "--provisioner: \"lab\" is a pool of the configuration; only `max`, `name` and `host` can be given beside its name"
+    );
+}
+
+#[test]
 fn wrong_options_are_named() {
     type Change = fn(&mut RunOptions);
     let table: [(Change, &str); 9] = [
