@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use atex_host::executor::Handle;
 use atex_host::executor::spec::{Ended, MachineSpec, Order, Report};
 use atex_plugin_api::model::{HostKeyCheck, SshTransport, Transport};
-use common::fixtures::{PORT, Sshd};
+use common::fixtures::{PORT, Setting, Sshd};
 use common::{Machine, artifact, site, spec, test, tree};
 
 macro_rules! sshd {
@@ -212,6 +212,27 @@ fn compressed() {
     let run = machine.run(test("cat large"));
     assert_eq!((run.status.as_str(), artifact(&run, "files/output.txt").len()), ("pass", 3 << 20));
     machine.hand_back();
+}
+
+/// Another implementation, as small machines have it. It hangs up on whoever asks for a sign of life before logging in.
+#[test]
+fn dropbear() {
+    let setting = Setting { dropbear: true, ..Setting::default() };
+    let Some(sshd) = Sshd::with(setting, &[]) else { return println!("no dropbear here") };
+    for _ in 0..5 {
+        attempt(ssh(sshd.transport())).unwrap();
+    }
+    let tree = tree();
+    let mut machine = Machine::up(Transport::Ssh(sshd.transport()), site(tree.path()));
+    let run = machine.run(test(
+        "(( TMT_REBOOT_COUNT )) || { echo disconnect >&$ATEX_TEST_CONTROL; exit 7; }; cat deep/er/file; exit 3",
+    ));
+    assert_eq!((run.ended.clone(), run.status.as_str()), (Ended::Exited(3), "fail"));
+    assert_eq!(artifact(&run, "files/output.txt"), "content\n", "{run:?}");
+    assert!(machine.hand_back().is_empty());
+    let log = fs::read_to_string(sshd.directory.path().join("log")).unwrap();
+    let refused: Vec<_> = log.lines().filter(|line| line.contains("before auth")).collect();
+    assert!(refused.is_empty() && log.contains("auth succeeded"), "{log}");
 }
 
 #[test]

@@ -33,13 +33,13 @@ impl Handle {
 
     /// Never blocks. After the last report of a machine orders go nowhere.
     pub fn send(&self, order: Order) {
-        let abandon = matches!(order, Order::Abandon);
+        let wake = match order {
+            Order::Abandon => Waker::stop,
+            Order::Cancel { .. } => Waker::hurry,
+            _ => Waker::wake,
+        };
         let _ = self.orders.send(order);
-        if abandon {
-            self.waker.stop();
-        } else {
-            self.waker.wake();
-        }
+        wake(&self.waker);
     }
 
     /// Waits for the end of the thread: soon after its last report.

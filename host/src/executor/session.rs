@@ -22,8 +22,6 @@ const CHANNEL_RETRY: Duration = Duration::from_secs(10);
 const CHANNEL_PAUSE: Duration = Duration::from_millis(10);
 /// How long a machine that is about to go away may take to send the rest of its tests' logs.
 const LETTING_GO: Duration = Duration::from_secs(3);
-/// How long a machine may be silent while somebody waits for it to let go.
-const HURRY: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -319,11 +317,6 @@ impl Session {
             driver.say("\n");
         }
         self.next_beat = now + self.silence / 4;
-    }
-
-    /// Somebody is in a hurry: a machine that shows no sign of life soon is dead.
-    pub(crate) fn insist(&mut self) {
-        self.transport.insist(HURRY);
     }
 
     pub(crate) fn waker(&self) -> &Waker {

@@ -190,7 +190,7 @@ impl Machine {
     fn restart_first_driver(&mut self) -> Result<()> {
         let inbox = &mut self.inbox;
         let session = self.session.as_mut().ok_or_else(no_session)?;
-        session.insist();
+        inbox.waker.hurry();
         session.driver(0)?.say("kill\n");
         session.renew(0, &mut || inbox.is_abandoned())
     }
@@ -203,9 +203,6 @@ impl Machine {
             .find(|job| job.execution() == execution)
         {
             job.end_as(Ended::Cancelled);
-            if let Some(session) = &mut self.session {
-                session.insist();
-            }
         } else if let Some(index) = self.queue.iter().position(|order| order.execution == execution) {
             let order = self.queue.remove(index);
             (self.report)(Job::never_started(&order, Ended::Cancelled));

@@ -101,11 +101,8 @@ pub trait Transport: Send + fmt::Debug {
     /// local program is killed.
     fn close(&mut self, id: CommandId);
     /// Sleep until something can be read, or written if `writing`, or the waker is woken, or `until`.
-    /// [`Error::Gone`] if the machine shows no sign of life any more.
+    /// [`Error::Gone`] if the machine shows no sign of life any more; sooner if somebody [is in a hurry](Waker::hurry).
     fn wait(&mut self, writing: bool, until: Instant) -> Result<()>;
-    /// Somebody is in a hurry: without a sign of life from the machine within this time, it is [`Error::Gone`]. Until the
-    /// next sign of life only. Nothing where there is no network in between.
-    fn insist(&mut self, within: Duration);
 }
 
 /// The way to a machine. Network transports are connected when this returns; [`Error::Unreachable`] may go away by itself.

@@ -188,8 +188,6 @@ impl Transport for Process {
         }
         poll_until(&mut fds, until)
     }
-
-    fn insist(&mut self, _: Duration) {}
 }
 
 /// What a program of this box says on stdout and stderr, of each so many bytes, and how it ended. It is killed if it goes on

@@ -2,7 +2,7 @@
 //!
 //! One descriptor stands in every `poll` of a machine's thread, so that an order reaches a thread which waits for its
 //! machine. `stop` is for orders that cannot wait for their turn in a queue: a connection attempt looks at it wherever it
-//! could wait.
+//! could wait. `hurry` is for orders that a dead machine must not keep waiting, whatever the thread is at.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -19,12 +19,13 @@ pub struct Waker(Arc<Inner>);
 struct Inner {
     event: OwnedFd,
     stop: AtomicBool,
+    hurry: AtomicBool,
 }
 
 impl Waker {
     pub fn new() -> io::Result<Self> {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Self(Arc::new(Inner { event, stop: AtomicBool::new(false) })))
+        Ok(Self(Arc::new(Inner { event, stop: AtomicBool::new(false), hurry: AtomicBool::new(false) })))
     }
 
     /// End the current or the next `poll` of the thread. A full counter has woken it already.
@@ -40,6 +41,17 @@ impl Waker {
 
     pub fn is_stopped(&self) -> bool {
         self.0.stop.load(Ordering::Acquire)
+    }
+
+    /// Somebody is in a hurry: the connection that the thread waits for is to show soon that it is alive.
+    pub fn hurry(&self) {
+        self.0.hurry.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// Whether somebody has been in a hurry since this was last asked.
+    pub fn take_hurry(&self) -> bool {
+        self.0.hurry.swap(false, Ordering::AcqRel)
     }
 
     /// Forget wake-ups so far. Whoever calls this looks at its queue afterwards, before it sleeps again.

@@ -38,6 +38,8 @@ pub struct Setting {
     pub network: bool,
     /// The server is not the machine's first process: the machine survives it.
     pub mortal: bool,
+    /// The server is dropbear; its log is the machine's.
+    pub dropbear: bool,
 }
 
 pub const PORT: u16 = 2222;
@@ -49,7 +51,8 @@ impl Sshd {
     }
 
     pub fn with(setting: Setting, more_configuration: &[&str]) -> Option<Self> {
-        if !have("unshare") || !Path::new("/usr/sbin/sshd").exists() {
+        let server = if setting.dropbear { "/usr/sbin/dropbear" } else { "/usr/sbin/sshd" };
+        if !have("unshare") || !Path::new(server).exists() {
             return None;
         }
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -97,7 +100,13 @@ impl Sshd {
         lines.splice(0..0, more_configuration.iter().map(|&line| line.to_owned()));
         lines.extend(fixed.map(str::to_owned));
         fs::write(at("config"), lines.join("\n") + "\n").unwrap();
-        let child = boot(directory.path(), setting);
+        if setting.dropbear {
+            // Where it looks for keys.
+            fs::create_dir(at("home/.ssh")).unwrap();
+            fs::copy(at("user.pub"), at("home/.ssh/authorized_keys")).unwrap();
+            run(Command::new("dropbearkey").args(["-t", "ed25519", "-f"]).arg(at("dropbear")));
+        }
+        let child = boot(directory.path(), &address, setting);
         Some(Self { child, setting, directory, address })
     }
 
@@ -110,7 +119,7 @@ impl Sshd {
     /// A power cut, and the machine is up again with another boot id and an empty `/var`.
     pub fn reboot(&mut self) {
         self.power_off();
-        self.child = boot(self.directory.path(), self.setting);
+        self.child = boot(self.directory.path(), &self.address, self.setting);
     }
 
     pub fn transport(&self) -> SshTransport {
@@ -199,19 +208,21 @@ impl Sshd {
 }
 
 /// The machine of this directory, in namespaces of its own.
-fn boot(directory: &Path, setting: Setting) -> Child {
+fn boot(directory: &Path, address: &str, setting: Setting) -> Child {
     fs::copy("/proc/sys/kernel/random/uuid", directory.join("boot")).unwrap();
+    let at = directory.display();
+    let server = if setting.dropbear {
+        format!("exec /usr/sbin/dropbear -F -E -r {at}/dropbear -p {address}:{PORT}")
+    } else if setting.mortal {
+        format!("/usr/sbin/sshd -f {at}/config && exec tail -f /dev/null")
+    } else {
+        format!("exec /usr/sbin/sshd -f {at}/config -D -e")
+    };
     let script = format!(
-        "mount -t proc proc /proc && mount --bind {0}/passwd /etc/passwd && mount --bind {0}/shadow /etc/shadow \
-         && {{ [ ! -e /etc/pam.d/sshd ] || mount --bind {0}/pam /etc/pam.d/sshd; }} && mount -t tmpfs tmpfs /var && mkdir -p /run/sshd \
-         && mount --bind {0}/boot /proc/sys/kernel/random/boot_id && chmod 755 /var && mkdir -m 1777 /var/tmp \
-         && {1}",
-        directory.display(),
-        if setting.mortal {
-            format!("/usr/sbin/sshd -f {}/config && exec tail -f /dev/null", directory.display())
-        } else {
-            format!("exec /usr/sbin/sshd -f {}/config -D -e", directory.display())
-        }
+        "mount -t proc proc /proc && mount --bind {at}/passwd /etc/passwd && mount --bind {at}/shadow /etc/shadow \
+         && {{ [ ! -e /etc/pam.d/sshd ] || mount --bind {at}/pam /etc/pam.d/sshd; }} && mount -t tmpfs tmpfs /var && mkdir -p /run/sshd \
+         && mount --bind {at}/boot /proc/sys/kernel/random/boot_id && chmod 755 /var && mkdir -m 1777 /var/tmp \
+         && {server}"
     );
     fs::create_dir_all("/run/sshd").unwrap();
     Command::new("unshare")

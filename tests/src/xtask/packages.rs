@@ -30,6 +30,7 @@ const SLOW: &[Need] = &[
     Need { package: "podman", present: || in_path("podman") },
     Need { package: "runc", present: || in_path("runc") },
     Need { package: "busybox-static", present: || in_path("busybox") },
+    Need { package: "dropbear-bin", present: || in_path("dropbear") },
     Need { package: "iproute2", present: || in_path("ip") },
 ];
 

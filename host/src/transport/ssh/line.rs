@@ -18,6 +18,8 @@ use crate::transport::{Error, Interrupt, Result, Waker, interest, poll_until};
 const SHORTEST: Duration = Duration::from_secs(2);
 /// When there was no room for a keepalive, or the line was busy otherwise.
 const AGAIN: Duration = Duration::from_secs(1);
+/// How long a machine may be silent when somebody is in a hurry.
+const HURRY: Duration = Duration::from_secs(5);
 /// Who sleeps so much longer than it wanted, or comes back so late, has no right to complain of silence.
 const OVERSLEPT: Duration = Duration::from_secs(1);
 
@@ -75,7 +77,7 @@ impl Line {
             listened: now,
             dead_after,
             hurry: None,
-            next_keepalive: now,
+            next_keepalive: now + dead_after,
             name: end.shown(),
         };
         line.session.set_tcp_stream(Descriptor(copy));
@@ -87,8 +89,13 @@ impl Line {
         let mut session = line.session.clone();
         line.finish("exchange keys", interrupt, |_| session.handshake()).map_err(unreachable)?;
         trust.check(&line.session, end)?;
-        line.keep_alive_every(dead_after / 2);
         Ok(line)
+    }
+
+    /// From now on its silence is asked about. Before somebody is logged in a server need not stand for that: dropbear hangs
+    /// up.
+    pub(super) fn watch(&mut self) {
+        self.keep_alive_every(self.dead_after / 2);
     }
 
     /// Half of the patience is as often as the drivers' heart-beat, so that a machine whose test just runs wakes us up for both
@@ -151,6 +158,9 @@ impl Line {
         writing: bool,
         until: Instant,
     ) -> Result<()> {
+        if self.waker.take_hurry() {
+            self.insist();
+        }
         let begun = Instant::now();
         if begun > self.listened + OVERSLEPT {
             self.quiet_since = begun;
@@ -214,10 +224,10 @@ impl Line {
         self.listened >= self.quiet_since + self.patience()
     }
 
-    /// See [`Transport::insist`](crate::transport::Transport::insist).
-    pub(super) fn insist(&mut self, within: Duration) {
-        if within < self.dead_after && self.hurry.is_none() {
-            self.hurry = Some(within);
+    /// Without a sign of life soon, nobody is there any more. A server that still lets somebody in cannot be asked for one.
+    fn insist(&mut self) {
+        if self.session.authenticated() && HURRY < self.dead_after && self.hurry.is_none() {
+            self.hurry = Some(HURRY);
             self.quiet_since = Instant::now();
             self.keep_alive_every(SHORTEST);
         }

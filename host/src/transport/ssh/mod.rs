@@ -22,7 +22,7 @@ mod proxy;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use atex_plugin_api::model::SshTransport;
 use ssh2::{Channel, ErrorCode};
@@ -98,6 +98,7 @@ impl Ssh {
                 (next, _) => next?,
             };
             auth::log_in(&mut next, end, interrupt)?;
+            next.watch();
             line = Some(next);
         }
         let line = line.ok_or_else(|| Error::Refused("no host to connect to".into()))?;
@@ -222,10 +223,6 @@ impl Transport for Ssh {
         {
             self.leaving.push(command);
         }
-    }
-
-    fn insist(&mut self, within: Duration) {
-        self.line.insist(within);
     }
 
     fn wait(&mut self, writing: bool, until: Instant) -> Result<()> {
