@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use atex_host::executor::spec::{
-    Action, Check, CheckRule, Dialect, Ended, Order, Packages, Phase, Report, Restart, Site, Upload,
+    Action, Check, CheckRule, Dialect, Ended, MachineSpec, Order, Packages, Phase, Report, Restart, Site,
+    Upload,
 };
 use atex_plugin_api::model::{LocalTransport, Transport};
 use common::{Machine, artifact, site, spec, test, tree};
@@ -533,6 +534,24 @@ fn stale_directories_of_dead_sessions_are_removed() {
     let mut left: Vec<_> = entries(&work).iter().map(|path| path.file_name().unwrap().to_owned()).collect();
     left.sort();
     assert_eq!(left, ["atex-abcdefghij", "atex-other"]);
+}
+
+/// As podman does when it dies of a broken pipe: the command lives on, its stdin stays open.
+#[test]
+fn a_machine_that_never_hears_of_the_end_of_its_input() {
+    let held = "[[ $1 == bash ]] || exec \"$@\"\nexec 3<&0\nd=$(mktemp -d)\n\
+        hold() { until [[ -e $d/pid ]]; do :; done; while kill -0 $(<$d/pid); do sleep 0.05; done 2>/dev/null; rm -r $d; }\n\
+        { echo $BASHPID >$d/pid; exec setsid \"$@\"; } < <(cat <&3; hold) &\nwait";
+    let exec = atex_plugin_api::model::ExecTransport::new(["bash", "-c", held, "-"]);
+    let tree = tree();
+    // Nothing but the word can tell the machine that the host is gone.
+    let spec = MachineSpec { keepalive: Duration::from_hours(1), ..spec(Transport::Exec(exec)) };
+    let mut machine = Machine::connect(spec);
+    machine.set_up(site(tree.path())).unwrap();
+    let run =
+        machine.run(test("(( TMT_REBOOT_COUNT )) && exit 0; echo disconnect >&$ATEX_TEST_CONTROL; exit 7"));
+    assert_eq!((run.ended, run.status.as_str()), (Ended::Exited(0), "pass"));
+    assert!(machine.hand_back().is_empty());
 }
 
 #[test]

@@ -14,7 +14,7 @@
 # bytes pass through a process which is killed then.
 keeper() {
   nonce=$1 mark=$2 dir=$5 slot=$6 self=$BASHPID fresh=''
-  local silence=$3 detach=0 line len payload why=eof clean='' fd boot
+  local silence=$3 limit=$3 detach=0 line len payload why=eof clean='' fd boot
   : "${PATH:=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin}"
   # A process of the host's own box inherits whatever the host was started with. No redirection of this loop: where bash
   # keeps the original meanwhile is a descriptor too.
@@ -34,7 +34,7 @@ keeper() {
   exec 5>&-
   trap : PIPE   # the host may let go while we write
   while :; do
-    IFS= read -r -t "$silence" line || { (( $? > 128 )) && why=silence; break; }
+    IFS= read -r -t "$limit" line || { (( $? > 128 && ! detach )) && why=silence; break; }
     case $line in
       '')       kill -0 "$pid" || { why=worker; break; }
                 : >"$dir/.alive" ;;
@@ -42,8 +42,9 @@ keeper() {
                 printf '%s\n%s' "$len" "$payload" >&"$to" || { why=worker; break; } ;;
       term)     kill -USR1 "$pid" ;;
       kill)     kill -USR2 "$pid" ;;
-      # What the test had written before is before this in the pipe: the host reads up to here, and lets go.
-      detach*)  detach=${line#detach }; printf '\036%s %s 0 \n' "$nonce" 18446744073709551615 >&6 ;;
+      # What the test had written before is before this in the pipe: the host reads up to here, and lets go. Its end of file
+      # may never come: podman, which dies of what the test writes just then, takes it along.
+      detach*)  limit=4 detach=${line#detach }; printf '\036%s %s 0 \n' "$nonce" 18446744073709551615 >&6 ;;
       quit*)    why=quit; [[ $line == *clean ]] && clean=1; eval "exec $to>&-"; wait "$pid"; break ;;
     esac
   done 2>/dev/null

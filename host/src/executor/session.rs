@@ -20,7 +20,8 @@ const BUFFER: usize = 16 << 10;
 /// How long a server may refuse a channel after the goodbye of another one (MaxSessions 1).
 const CHANNEL_RETRY: Duration = Duration::from_secs(10);
 const CHANNEL_PAUSE: Duration = Duration::from_millis(10);
-/// How long a machine that is about to go away may take to send the rest of its tests' logs.
+/// How long a machine that is about to go away may take to send the rest of its tests' logs. The keeper in driver.sh takes the
+/// host for gone a little later.
 const LETTING_GO: Duration = Duration::from_secs(3);
 
 #[derive(Debug, thiserror::Error)]

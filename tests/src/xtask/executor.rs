@@ -20,24 +20,34 @@ use crate::{
 };
 
 const MACHINES: [&str; 2] = ["--provisioner", "local,max=4"];
+/// The test that tells which programs the machine has.
+const PROGRAMS: &str = "/machine/programs";
 /// `tmt-abort` and its like.
 const END_A_RUN: &str = "^/helpers/[a-z]*-?abort$";
 
 pub(super) fn executor(args: &[String]) -> Result<()> {
     packages::ensure(false)?;
     let built = build::for_tests();
-    let (mut wrong, mut count) = (Vec::new(), 0);
+    let (mut wrong, mut left_out, mut count) = (Vec::new(), Vec::new(), 0);
     for dialect in ["tmt", "atex"] {
         headline(&format!("dialect {dialect}"));
         let run_dir = run(built, dialect, args)?;
-        let tests = metadata(built, dialect)?;
-        count += tests.len();
+        let tests = cases(built, dialect)?;
         let executions = executions(&run_dir)?;
-        for (name, expected) in &tests {
+        let programs = programs(&run_dir, executions.get(PROGRAMS))?;
+        for Case { name, needs, expected } in &tests {
+            if let Some(missing) = needs.iter().find(|need| !programs.contains(need)) {
+                left_out.push(format!("{dialect} {name}: no {missing} on the machine"));
+                continue;
+            }
+            count += 1;
             if let Err(what) = check(&run_dir, executions.get(name), expected) {
                 wrong.push(format!("{dialect} {name}: {what}"));
             }
         }
+    }
+    if !left_out.is_empty() {
+        eprintln!("\n{} cases mean nothing on these machines:\n  {}", left_out.len(), left_out.join("\n  "));
     }
     if !wrong.is_empty() {
         bail!("{} of {count} cases are not as expected:\n  {}", wrong.len(), wrong.join("\n  "));
@@ -74,8 +84,14 @@ fn run(built: &Built, dialect: &str, args: &[String]) -> Result<PathBuf> {
     Ok(run_dir)
 }
 
-/// What is expected of each test.
-fn metadata(built: &Built, dialect: &str) -> Result<Vec<(String, Value)>> {
+/// A test, the programs of the machine without which it means nothing, and what is expected of it.
+struct Case {
+    name: String,
+    needs: Vec<String>,
+    expected: Value,
+}
+
+fn cases(built: &Built, dialect: &str) -> Result<Vec<Case>> {
     let mut command = Command::new(built.host());
     let output = command.args(["show", "--format", "json"]).args(selection(dialect)).output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -85,9 +101,20 @@ fn metadata(built: &Built, dialect: &str) -> Result<Vec<(String, Value)>> {
         .map(|test| {
             let name = test["name"].as_str().context("a test without a name")?;
             let metadata = test["metadata"].as_object().context("a test without metadata")?;
-            Ok((name.to_owned(), expect::of(metadata)))
+            let needs = metadata.get("extra-needs").and_then(Value::as_array).into_iter().flatten();
+            let needs = needs.filter_map(Value::as_str).map(str::to_owned).collect();
+            Ok(Case { name: name.to_owned(), needs, expected: expect::of(metadata) })
         })
         .collect()
+}
+
+/// The programs that the machine has, of those that tests need.
+fn programs(run_dir: &Path, execution: Option<&Value>) -> Result<Vec<String>> {
+    let artifacts =
+        execution.and_then(|it| it["artifacts"].as_str()).context("nobody knows the machine's programs")?;
+    let file = run_dir.join(artifacts).join("files/output.txt");
+    let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+    Ok(text.lines().map(str::to_owned).collect())
 }
 
 /// The journal's last record of each test that was run.
