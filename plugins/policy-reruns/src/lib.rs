@@ -6,8 +6,9 @@
 //! ```
 //!
 //! `max` is how often a test may be repeated. `unless-exit` names exit statuses that are final; `outcomes` the ways to end
-//! that are worth another try (all but a pass); `tests` the tests, by regular expressions that are searched in their
-//! names. With `elsewhere: false` the machine does not matter.
+//! that are worth another try (all but a pass); `statuses` the same by what the test said of itself (`error`, `fail`, a word
+//! of its own); `tests` the tests, by regular expressions that are searched in their names. With `elsewhere: false` the machine does
+//! not matter.
 
 use atex_plugin_api::policy::{Class, NONE, Outcome};
 use atex_plugin_api::prelude::*;
@@ -23,6 +24,8 @@ pub struct Config {
     unless_exit: Vec<i32>,
     /// Ways to end that are worth another try.
     outcomes: Vec<Ending>,
+    /// Of tests that failed by themselves, the statuses that are worth another try; none: all.
+    statuses: Vec<String>,
     /// Regular expressions, searched in names of tests; none: all tests.
     tests: Vec<String>,
     /// Prefer another machine than the last one.
@@ -46,7 +49,14 @@ pub enum Ending {
 impl Default for Config {
     fn default() -> Self {
         let outcomes = vec![Ending::Failed, Ending::TimedOut, Ending::Protocol, Ending::Limit];
-        Self { max: 1, unless_exit: Vec::new(), outcomes, tests: Vec::new(), elsewhere: true }
+        Self {
+            max: 1,
+            unless_exit: Vec::new(),
+            outcomes,
+            statuses: Vec::new(),
+            tests: Vec::new(),
+            elsewhere: true,
+        }
     }
 }
 
@@ -83,6 +93,9 @@ impl Reruns {
         run.attempt < self.config.max
             && self.config.outcomes.contains(&ending)
             && !self.config.unless_exit.contains(&run.exit)
+            && (ending != Ending::Failed
+                || self.config.statuses.is_empty()
+                || self.config.statuses.iter().any(|status| status == run.status))
             && (self.names.is_none() || self.matches.get(run.test as usize) == Some(&true))
     }
 }
@@ -159,6 +172,19 @@ mod tests {
             let judgement = reruns(config).judge(&run(0, outcome, exit, attempt)).unwrap();
             assert_eq!(judgement.rerun, expected.then_some(true), "{config} {outcome:?} {exit} {attempt}");
         }
+    }
+
+    #[test]
+    fn by_status() {
+        let policy = reruns(r#"{"statuses": ["error", "flaky"]}"#);
+        let again = |outcome, status| {
+            let mut run = run(0, outcome, 1, 0);
+            run.status = status;
+            policy.judge(&run).unwrap().rerun
+        };
+        assert_eq!(again(Outcome::Failed, "flaky"), Some(true));
+        assert_eq!(again(Outcome::Failed, "fail"), None);
+        assert_eq!(again(Outcome::TimedOut, "infra"), Some(true), "the test did not say so");
     }
 
     #[test]
