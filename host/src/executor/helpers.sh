@@ -9,15 +9,24 @@ fail() { printf '%s: %s\n' "$self" "$1" >&2; exit "${2:-1}"; }
 { : >&"$fd"; } 2>/dev/null || fail 'the control channel is closed'
 
 # The lock is flock(1) where there is one, else a file that is made with O_EXCL and names its owner, so that a killed one is
-# passed over.
+# passed over: by who has a second such file, and so is the only one to look and remove. Else the lock that is removed might
+# be that of somebody who was quicker.
 lock() {
-  local owner
+  local lock=$state/lock.$run
   if command -v flock >/dev/null; then exec 9>>"$state/lock" && flock 9 && return; fi
-  until (set -C; echo $$ >"$state/lock.$run") 2>/dev/null; do
-    read -r owner 2>/dev/null <"$state/lock.$run" && [[ $owner ]] && ! kill -0 "$owner" 2>/dev/null && rm -f "$state/lock.$run"
+  until (set -C; echo $$ >"$lock") 2>/dev/null; do
+    if owner_is_dead "$lock" && (set -C; : >"$lock.dead") 2>/dev/null; then
+      owner_is_dead "$lock" && rm -f "$lock"
+      rm -f "$lock.dead"
+    fi
     read -r -t 0.0$((RANDOM % 9 + 1)) <> <(:) || sleep 0.02
   done
   trap 'rm -f "$state/lock.$run"' EXIT
+}
+owner_is_dead() {
+  local owner=''
+  { read -r owner <"$1"; } 2>/dev/null
+  [[ $owner && ! -d /proc/$owner ]]
 }
 
 # json TEXT VARIABLE: a JSON string
