@@ -17,6 +17,9 @@ fn header(name: Option<String>, partial: bool, files: Vec<FileEntry>, object: Ma
     Header { line: 0, size: 0, name, partial, files, forget_files: false, object }
 }
 
+/// Each goes through the main loop, to the policies and into the journal; a test that floods them is ended.
+const MAX_FACT_CHANGES: u32 = 10_000;
+
 #[derive(Debug)]
 pub(crate) struct Intake {
     execution: u64,
@@ -24,6 +27,8 @@ pub(crate) struct Intake {
     recorder: Recorder,
     /// Keys of facts that this run has told of, over its restarts.
     facts: Vec<String>,
+    /// How often it has told of any.
+    fact_changes: u32,
     fault: Option<Ended>,
     log_works: bool,
     data_works: bool,
@@ -48,6 +53,7 @@ impl Intake {
             parser: Parser::new([]),
             recorder: Recorder::create(&order.artifacts, Options { limits, rule, fallback })?,
             facts: vec![],
+            fact_changes: 0,
             fault: None,
             log_works: true,
             data_works: true,
@@ -87,7 +93,12 @@ impl Intake {
             Event::Duration(change) => clock.change(change, Instant::now()),
             Event::Disconnect => self.disconnect = true,
             Event::Reset => (self.disconnect, self.reset) = (true, true),
+            Event::Machine { .. } if self.fact_changes == MAX_FACT_CHANGES => {
+                let why = format!("more than {MAX_FACT_CHANGES} facts of the machine told");
+                self.fail(&RecordError::Limit(why));
+            }
             Event::Machine { key, value } => {
+                self.fact_changes += 1;
                 if !self.facts.contains(&key) {
                     self.facts.push(key.clone());
                 }
