@@ -55,6 +55,9 @@ fn hurried(transport: SshTransport) -> MachineSpec {
     MachineSpec { boot_time: Duration::from_millis(500), ..ssh(transport) }
 }
 
+/// The host key of no machine.
+const OTHER_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMHlGWgRVgb7WBfhHCVVkIzYkEYcoNE8VoHNn1xJkfUO";
+
 #[test]
 fn host_keys() {
     let sshd = sshd!();
@@ -66,7 +69,7 @@ fn host_keys() {
         transport.host_keys = keys.to_vec();
         MachineSpec { known_hosts: Some(file.clone()), ..ssh(transport) }
     };
-    let other = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMHlGWgRVgb7WBfhHCVVkIzYkEYcoNE8VoHNn1xJkfUO".to_owned();
+    let other = OTHER_KEY.to_owned();
     let refused = |spec: MachineSpec, part: &str| {
         let why = attempt(spec).unwrap_err();
         assert!(why.contains(part), "{why}");
@@ -312,6 +315,12 @@ fn with_the_configuration_of_the_environment() {
         transport
     };
     attempt(ssh(named("far"))).unwrap();
+    // The provisioner's keys are those of the machine, by whatever name it is known.
+    let mut impostor = named("far");
+    impostor.host_key_check = HostKeyCheck::AcceptNew;
+    impostor.host_keys = vec![OTHER_KEY.into()];
+    let why = attempt(ssh(impostor)).unwrap_err();
+    assert!(why.contains("differs from the ones that the provisioner gave"), "{why}");
     // The host on the way is in no file.
     let mut by_jump = named("farther");
     by_jump.host_key_check = HostKeyCheck::AcceptNew;

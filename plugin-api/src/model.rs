@@ -5,6 +5,7 @@
 //! how to reach a machine would be worse.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -128,7 +129,7 @@ impl ExecTransport {
 }
 
 /// See [`Transport::Ssh`]. Whatever is not given comes from the user's ssh configuration for [`host`](Self::host).
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SshTransport {
     /// Host name, address, or an alias of the user's ssh configuration.
@@ -172,6 +173,39 @@ impl SshTransport {
     }
 }
 
+/// Without what is secret: only whether it is there.
+impl fmt::Debug for SshTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            host,
+            port,
+            user,
+            keys,
+            key_data,
+            password,
+            jump,
+            sudo,
+            host_keys,
+            host_key_check,
+            compression,
+        } = self;
+        let hidden = |secret: &Option<String>| secret.as_ref().map(|_| "***");
+        f.debug_struct("SshTransport")
+            .field("host", host)
+            .field("port", port)
+            .field("user", user)
+            .field("keys", keys)
+            .field("key_data", &hidden(key_data))
+            .field("password", &hidden(password))
+            .field("jump", jump)
+            .field("sudo", sudo)
+            .field("host_keys", host_keys)
+            .field("host_key_check", host_key_check)
+            .field("compression", compression)
+            .finish()
+    }
+}
+
 impl LocalTransport {
     /// Processes of this box whose work directory is made below `directory`.
     pub fn new(directory: impl Into<String>) -> Self {
@@ -201,11 +235,36 @@ pub struct Held {
     pub id: String,
     /// [`Lease::mark`] as it was found on the resource.
     pub mark: String,
+    /// Why it cannot be told whether anything is held there: see [`unknown`](Self::unknown).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unknown: Option<String>,
 }
 
 impl Held {
     /// A machine with its mark.
     pub fn new(id: impl Into<String>, mark: impl Into<String>) -> Self {
-        Self { id: id.into(), mark: mark.into() }
+        Self { id: id.into(), mark: mark.into(), unknown: None }
+    }
+
+    /// A part of the pool that cannot be asked, by a name for it and the reason. A list with such an entry is good for what it
+    /// has, and the host concludes nothing from what it does not have.
+    pub fn unknown(part: impl Into<String>, why: impl Into<String>) -> Self {
+        Self { id: part.into(), mark: String::new(), unknown: Some(why.into()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_of_a_transport_are_not_shown() {
+        let mut ssh = SshTransport::new("n1");
+        ssh.password = Some("hush".into());
+        ssh.key_data = Some("hush".into());
+        let shown = format!("{:?}", Machine::new("n1", Transport::Ssh(ssh.clone())));
+        assert!(shown.contains("n1") && shown.contains("***") && !shown.contains("hush"), "{shown}");
+        let back: SshTransport = serde_json::from_str(&serde_json::to_string(&ssh).unwrap()).unwrap();
+        assert_eq!(back, ssh);
     }
 }

@@ -41,6 +41,8 @@ pub(super) struct Endpoint {
     pub(super) use_agent: bool,
     pub(super) agent: Option<PathBuf>,
     pub(super) password: Option<String>,
+    /// Host keys that the provisioner has told: it has these and no others.
+    pub(super) given_keys: Vec<String>,
     pub(super) known_hosts: Vec<PathBuf>,
     pub(super) compression: bool,
     /// Hosts to go through, as the configuration has them.
@@ -59,16 +61,17 @@ impl Endpoint {
         end.key_data.clone_from(&ssh.key_data);
         end.keys = ssh.keys.iter().map(|key| expand_home(key)).collect();
         end.password.clone_from(&ssh.password);
+        end.given_keys.clone_from(&ssh.host_keys);
         Ok(end)
     }
 
-    /// A host to go through, as `[USER@]HOST[:PORT]`; the keys for the machine are good for it too.
+    /// A host to go through, as `[USER@]HOST[:PORT]`; the keys for the machine are good for it too. Not so the password, which it
+    /// would get to know.
     fn hop(text: &str, ssh: &SshTransport, asking: &mut Asking<'_>) -> Result<Self> {
         let (user, host, port) = parse_hop(text)?;
         let mut end = Self::resolve(host, user, port, asking)?;
         end.key_data.clone_from(&ssh.key_data);
         end.keys = ssh.keys.iter().map(|key| expand_home(key)).collect();
-        end.password.clone_from(&ssh.password);
         Ok(end)
     }
 
@@ -266,6 +269,19 @@ mod tests {
         let options = parse("proxycommand nc %h %p\nproxyusefdpass yes");
         let error = Endpoint::from_options("alias", None, None, &options).unwrap_err().to_string();
         assert!(error.contains("ProxyUseFdpass") && error.contains("`exec`"), "{error}");
+    }
+
+    #[test]
+    fn a_host_on_the_way_gets_neither_the_password_nor_the_keys_of_the_machine() {
+        let mut ssh = SshTransport::new("machine.invalid");
+        ssh.password = Some("for the machine only".into());
+        ssh.host_keys = vec!["ssh-ed25519 AAAA".into()];
+        let waker = Waker::new().unwrap();
+        let mut asking = Asking { waker: &waker, interrupt: &mut || false };
+        let target = Endpoint::target(&ssh, &mut asking).unwrap();
+        assert_eq!((&target.password, &target.given_keys), (&ssh.password, &ssh.host_keys));
+        let hop = Endpoint::hop("me@gate.invalid", &ssh, &mut asking).unwrap();
+        assert_eq!((hop.password, hop.given_keys), (None, vec![]));
     }
 
     #[test]

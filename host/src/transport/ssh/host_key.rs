@@ -57,10 +57,9 @@ impl Trust {
         if trust.check == HostKeyCheck::Off {
             return Ok(trust);
         }
-        // The plugin's keys are of the machine, not of the hosts on the way.
-        if !ssh.host_keys.is_empty() && end.host == ssh.host {
+        if !end.given_keys.is_empty() {
             trust.given = true;
-            for line in &ssh.host_keys {
+            for line in &end.given_keys {
                 let mut words = line.split_whitespace();
                 let key = words
                     .next()
