@@ -15,7 +15,7 @@ use crate::{
     core::event::Event,
     engine::{self, Chronicle, Engine, unix_ms},
     report::{self, Console, Follower, PluginReporter, Statistics, Style},
-    store::{Ledger, RunDir, RunFile, RunPlatform, Session, StateDir, What},
+    store::{self, Ledger, RunDir, RunFile, RunPlatform, Session, StateDir, What},
     text::{counted, printable},
 };
 
@@ -24,9 +24,6 @@ use super::{
     prepare::{Prepared, prepare},
     usage,
 };
-
-/// Of the format of `run.json`.
-const VERSION: u32 = 1;
 
 pub(super) fn run(plan: RunPlan, terminal: &Terminal) -> Result<ExitStatus, Error> {
     terminal.mask(&plan.secrets);
@@ -78,7 +75,7 @@ pub(super) fn go(
     let mut journal = directory.journal()?;
     let offset = journal.length();
     let session = Session { host: run_file.host.clone(), pid: process::id(), resumed };
-    let begins = crate::store::Record { at: unix_ms(), what: What::Session(session) };
+    let begins = store::Record { at: unix_ms(), what: What::Session(session) };
     journal.append(&begins).map_err(Error::State)?;
     let (sender, inbox) = engine::inbox();
     let mut readers = Vec::new();
@@ -119,6 +116,11 @@ pub(super) fn go(
     let chronicle = Chronicle::start(journal, whole, ledger, readers).map_err(Error::State)?;
     let engine = Engine::start(prepared.job, chronicle, names, &prepared.kept, (sender, inbox))?;
     let tally = engine.run(first);
+    if tally.reporters_failed() {
+        // `resume` and `report` can still tell the rest, for which they need all that is here.
+        usage::tell();
+        return Ok(tally.exit());
+    }
     if !keep_artifacts && let Err(error) = std::fs::remove_dir_all(directory.artifacts()) {
         tracing::warn!("cannot remove {}: {error}", directory.artifacts().display());
     }
@@ -169,7 +171,7 @@ fn run_file(prepared: &Prepared, run: &str) -> RunFile {
         context: platform.context.iter().map(|(name, values)| (name.clone(), values.clone())).collect(),
     };
     RunFile {
-        version: VERSION,
+        version: store::VERSION,
         run: run.to_owned(),
         owner: job.owner.clone(),
         created: unix_ms(),

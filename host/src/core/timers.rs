@@ -15,6 +15,8 @@ pub(crate) enum Timer {
     Lease(LeaseId),
     Pool(PoolId),
     Policy(ChainId, u16),
+    /// What one event was not enough for.
+    Rest,
     Run,
 }
 

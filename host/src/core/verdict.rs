@@ -38,6 +38,11 @@ impl Verdict {
         }
     }
 
+    /// Whether it counts for `max-fail`: the test ran, and did not pass.
+    pub fn failed(&self) -> bool {
+        self.judged().is_some() && !self.passed()
+    }
+
     /// Why the test did not run, or not again.
     pub fn cause(&self) -> Option<&Cause> {
         match self {

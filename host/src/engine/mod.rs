@@ -236,7 +236,7 @@ impl Engine {
     fn on_reporter_done(&mut self, reporter: &str, problem: Option<String>) {
         self.reporters.retain(|(name, _)| name != reporter);
         if let Some(problem) = problem {
-            self.tally.host_failed();
+            self.tally.reporter_failed();
             self.warn(problem);
         }
     }
@@ -300,7 +300,7 @@ impl Engine {
         self.reporters = left;
         let late: Vec<(String, Duration)> = late;
         for (reporter, _) in late {
-            self.tally.host_failed();
+            self.tally.reporter_failed();
             let text = format!(
                 "reporter `{reporter}` was not through in time: `atex-host report` tells it the rest"
             );

@@ -19,6 +19,7 @@ pub(crate) struct Tally {
     uncertain: u32,
     held: usize,
     host_failed: bool,
+    reporters_failed: bool,
 }
 
 impl Tally {
@@ -35,6 +36,7 @@ impl Tally {
             uncertain: 0,
             held: 0,
             host_failed: false,
+            reporters_failed: false,
         }
     }
 
@@ -58,9 +60,17 @@ impl Tally {
     pub(super) fn still_held(&mut self, leases: usize) {
         self.held = leases;
     }
-    /// The host itself or a reporter: results may be incomplete.
+    /// Results may be incomplete.
     pub(super) fn host_failed(&mut self) {
         self.host_failed = true;
+    }
+    /// A reporter has not told everything.
+    pub(super) fn reporter_failed(&mut self) {
+        (self.host_failed, self.reporters_failed) = (true, true);
+    }
+    /// Whether any has not.
+    pub(crate) fn reporters_failed(&self) -> bool {
+        self.reporters_failed
     }
 
     /// For the journal's last record.

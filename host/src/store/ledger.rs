@@ -162,7 +162,8 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     }
 }
 
-fn sync_directory(path: &Path) -> io::Result<()> {
+/// Makes the name of a file as lasting as its contents.
+pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(directory) => File::open(directory)?.sync_all(),
         None => Ok(()),
@@ -244,6 +245,9 @@ mod tests {
                 base: "/".into(),
                 place: None,
                 settle_s: 600,
+                timeout_s: 7_200,
+                lifetime_s: None,
+                release_s: 0,
                 directory: "/runs/1".into(),
                 at: 1,
             }),
@@ -353,7 +357,7 @@ mod tests {
     }
 
     fn entries() -> impl Strategy<Value = Vec<(usize, usize)>> {
-        proptest::collection::vec((0..3_usize, 0..5_usize), 0..12)
+        proptest::collection::vec((0..3_usize, 0..6_usize), 0..12)
     }
 
     proptest! {
@@ -382,6 +386,7 @@ mod tests {
                     1 => Entry::Held { machine: "m".into() },
                     2 => Entry::Releasing,
                     3 => Entry::Uncertain,
+                    5 => Entry::FoundDead { at: 7 },
                     _ => Entry::Released,
                 };
                 ledger.write(&lease, entry).unwrap();

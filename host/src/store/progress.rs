@@ -13,7 +13,7 @@ use crate::core::{
 
 use super::{
     journal::JournalReader,
-    record::{Class, Ended, Execution, What},
+    record::{Ended, Execution, What},
 };
 
 /// See the [module](self).
@@ -107,12 +107,11 @@ impl Progress {
 
     /// What the coordinator is told of the run.
     pub fn resume(&self) -> Resume {
-        let class = |verdict| Class::of_verdict(verdict, self.execution(verdict).map(Execution::class));
         let verdicts = self.tests.iter().filter_map(|test| test.verdict.as_ref());
         Resume {
             first_lease: self.first_lease,
             first_execution: self.first_execution,
-            failed: verdicts.filter(|verdict| class(verdict) == Class::Failed).count() as u32,
+            failed: verdicts.filter(|verdict| verdict.failed()).count() as u32,
         }
     }
 

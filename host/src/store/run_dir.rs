@@ -14,7 +14,7 @@ use rustix::fs::{FlockOperation, OFlags, flock};
 
 use crate::executor::names;
 
-use super::{journal::Journal, record::RunFile};
+use super::{journal::Journal, ledger::sync_directory, record::RunFile};
 
 const RUN_FILE: &str = "run.json";
 const JOURNAL: &str = "journal.jsonl";
@@ -40,8 +40,21 @@ pub enum RunDirError {
     Busy(PathBuf),
     #[error("others may write to {}: not trusted (chmod go-w)", .0.display())]
     Untrusted(PathBuf),
+    #[error("{} was written by a newer host ({host}): use that one", path.display())]
+    Newer { path: PathBuf, host: String },
     #[error("{} cannot be read: {error}", path.display())]
     Unreadable { path: PathBuf, error: serde_json::Error },
+}
+
+/// Of the format of run.json and of the journal: what a host must know at least to read them.
+pub const VERSION: u32 = 1;
+
+/// What can be read of any run.json, however new.
+#[derive(serde::Deserialize)]
+struct Format {
+    version: u32,
+    #[serde(default)]
+    host: String,
 }
 
 /// The journal's word that it tells everything. Dropping it changes nothing: a host that dies leaves a journal that is whole.
@@ -51,7 +64,8 @@ pub struct Whole(PathBuf);
 impl Whole {
     /// Something could not be written: whoever resumes the run must not take silence for "did not run".
     pub fn lost(&self) {
-        if let Err(error) = fs::remove_file(&self.0) {
+        let gone = fs::remove_file(&self.0).and_then(|()| sync_directory(&self.0));
+        if let Err(error) = gone {
             tracing::warn!("cannot note that the journal has gaps: {error}");
         }
     }
@@ -111,7 +125,12 @@ impl RunDir {
             }
             other => other.map_err(io_error("read", &file))?,
         };
-        serde_json::from_slice(&text).map_err(|error| RunDirError::Unreadable { path: file, error })
+        let unreadable = |error| RunDirError::Unreadable { path: file.clone(), error };
+        let format: Format = serde_json::from_slice(&text).map_err(unreadable)?;
+        if format.version > VERSION {
+            return Err(RunDirError::Newer { path: file, host: format.host });
+        }
+        serde_json::from_slice(&text).map_err(unreadable)
     }
 
     fn lock(path: &Path) -> Result<Self, RunDirError> {
@@ -162,7 +181,7 @@ impl RunDir {
             write(&mut out)?;
             out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
             fs::rename(&partial, place)?;
-            File::open(place.parent().unwrap_or(&self.path))?.sync_all()
+            sync_directory(place)
         };
         publish().map_err(io_error("write", place))
     }
@@ -196,10 +215,12 @@ impl RunDir {
         self.path.join(WHOLE).exists() || fs::metadata(self.journal_path()).map_or(0, |it| it.len()) == 0
     }
 
-    /// The journal, for writing.
+    /// The journal, for writing. That it is there, and what was noted of it before, survives a power cut.
     pub fn journal(&self) -> Result<Journal, RunDirError> {
         let path = self.journal_path();
-        Journal::open(&path).map_err(io_error("open", &path))
+        let journal = Journal::open(&path).map_err(io_error("open", &path))?;
+        sync_directory(&path).map_err(io_error("sync the directory of", &path))?;
+        Ok(journal)
     }
 
     pub fn journal_path(&self) -> PathBuf {
@@ -291,6 +312,21 @@ pub(crate) mod tests {
         drop(run);
         assert_eq!(RunDir::open(&path).unwrap().1, run_file());
         assert!(matches!(RunDir::create(&path), Err(RunDirError::Taken(_))));
+    }
+
+    #[test]
+    fn a_run_of_a_newer_host_is_told_from_a_broken_one() {
+        let below = tempfile::tempdir().unwrap();
+        let run = RunDir::create(&below.path().join("run")).unwrap();
+        let file = run.path().join(RUN_FILE);
+        fs::write(&file, r#"{"version": 2, "host": "atex-host 9", "quite": "different"}"#).unwrap();
+        let error = RunDir::read(run.path()).unwrap_err();
+        assert!(
+            error.to_string().ends_with("was written by a newer host (atex-host 9): use that one"),
+            "{error}"
+        );
+        fs::write(&file, r#"{"version": 1}"#).unwrap();
+        assert!(matches!(RunDir::read(run.path()), Err(RunDirError::Unreadable { .. })));
     }
 
     #[test]

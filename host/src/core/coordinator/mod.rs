@@ -258,9 +258,10 @@ impl Coordinator {
     /// Brings supply and demand into balance, and finds the end.
     fn settle(&mut self) {
         // What one part does may call for another, but each round ends tests, reservations or idle machines. Should that
-        // ever be wrong, the rest is for the next event.
+        // ever be wrong, the rest is for the next event, which comes soon.
+        let settled = |it: &Self| it.to_offer.is_empty() && it.to_wake.is_empty() && !it.unbalanced;
         for _ in 0..64 {
-            if self.to_offer.is_empty() && self.to_wake.is_empty() && !self.unbalanced {
+            if settled(self) {
                 break;
             }
             for lease in std::mem::take(&mut self.to_offer) {
@@ -274,6 +275,9 @@ impl Coordinator {
             if std::mem::take(&mut self.unbalanced) {
                 self.balance();
             }
+        }
+        if !settled(self) {
+            self.timers.set(self.now + 1, Timer::Rest);
         }
         let left = self.ending.as_ref().is_some_and(Ending::leaves);
         if left || (self.open == 0 && self.leases.busy == 0) {

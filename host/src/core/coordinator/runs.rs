@@ -216,7 +216,7 @@ impl Coordinator {
         self.judged.remove(&test);
         self.open -= 1;
         self.unbalanced |= self.open == 0;
-        let failed = verdict.judged().is_some() && !verdict.passed();
+        let failed = verdict.failed();
         self.failed += u32::from(failed);
         self.out.push(Action::Verdict { test, verdict });
         if failed && self.config.max_fail.is_some_and(|most| self.failed >= most.max(1)) {

@@ -28,6 +28,8 @@ impl Coordinator {
                 Timer::Lease(lease) => self.lease_timer(lease, at),
                 // Balancing looks at the time.
                 Timer::Pool(_) => self.unbalanced = true,
+                // Every event settles what can be settled.
+                Timer::Rest => {}
                 Timer::Policy(chain, policy) => self.policy_timer(chain, policy, at),
                 Timer::Run => self.cancel(&Cause::RunTimeLimit),
             }
