@@ -19,8 +19,5 @@ impl Provisioner for Fixed {
     fn release(&self, _machine: &str, _host: &Host) -> Result<()> {
         Ok(())
     }
-    fn list(&self, _owner: &str, _host: &Host) -> Result<Vec<Held>> {
-        Ok(Vec::new())
-    }
 }
 atex_plugin_api::export_plugin!(provisioner "fixed" => Fixed);

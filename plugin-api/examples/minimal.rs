@@ -25,8 +25,5 @@ impl Provisioner for Lab {
         self.1.lock()?.remove(machine);
         Ok(())
     }
-    fn list(&self, _owner: &str, _host: &Host) -> Result<Vec<Held>> {
-        Ok(Vec::new())
-    }
 }
 atex_plugin_api::export_plugin!(provisioner "lab" => Lab);

@@ -12,6 +12,8 @@ use crate::policy::Outcome;
 /// Longest chain of causes that is taken from the other side.
 #[cfg(feature = "host")]
 const MAX_CAUSES: usize = 64;
+/// [`RawError::more`] of an error that is [uncertain](Error::uncertain).
+const UNCERTAIN: &str = r#"{"uncertain":true}"#;
 
 pub(crate) fn raw_result<T>(result: Result<T>) -> RResult<T, RawError> {
     match result {
@@ -34,7 +36,7 @@ fn raw_error(error: &Error) -> RawError {
         retryable: error.is_retryable().into(),
         chain: error.chain().iter().map(|message| RString::from(message.as_str())).collect::<RVec<_>>(),
         detail: error.detail().into(),
-        more: RString::new(),
+        more: if error.is_uncertain() { UNCERTAIN.into() } else { RString::new() },
     }
 }
 
@@ -46,7 +48,14 @@ fn plain_error(error: &RawError) -> Error {
     for message in causes.into_iter().rev() {
         plain = plain.context(message);
     }
-    plain.retryable(error.retryable == 1).with_detail(error.detail.as_str())
+    plain = plain.retryable(error.retryable == 1).with_detail(error.detail.as_str());
+    if is_uncertain(error.more.as_str()) { plain.uncertain() } else { plain }
+}
+
+/// What later versions add is passed over; so is what cannot be read.
+#[cfg(feature = "host")]
+fn is_uncertain(more: &str) -> bool {
+    serde_json::from_str::<serde_json::Value>(more).is_ok_and(|more| more["uncertain"] == true)
 }
 
 #[cfg(feature = "host")]
@@ -135,6 +144,20 @@ mod tests {
                     .with_detail("a\nb");
                 assert_eq!(plain_error(&raw_error(&error)), error);
             }
+        }
+    }
+
+    #[test]
+    fn what_may_be_left_behind_is_told() {
+        let error = Error::new(ErrorKind::Unreachable, "no answer");
+        assert!(!plain_error(&raw_error(&error)).is_uncertain());
+        assert!(plain_error(&raw_error(&error.uncertain())).is_uncertain());
+        let mut raw = raw_error(&Error::config("x"));
+        for (more, uncertain) in
+            [("", false), ("{", false), (r#"{"new":1}"#, false), (r#"{"uncertain":true,"new":1}"#, true)]
+        {
+            raw.more = more.into();
+            assert_eq!(plain_error(&raw).is_uncertain(), uncertain, "{more}");
         }
     }
 

@@ -32,6 +32,7 @@ pub struct Error {
     chain: Vec<String>,
     detail: String,
     retryable: bool,
+    uncertain: bool,
 }
 
 /// What plugin methods return.
@@ -41,7 +42,13 @@ impl Error {
     /// An error of `kind`; [`ErrorKind::Busy`] and [`ErrorKind::Unreachable`] are retryable.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         let retryable = matches!(kind, ErrorKind::Busy | ErrorKind::Unreachable | ErrorKind::Other);
-        Self { kind, chain: vec![message.into()], detail: String::new(), retryable }
+        Self {
+            kind,
+            chain: vec![message.into()],
+            detail: String::new(),
+            retryable,
+            uncertain: kind == ErrorKind::Panic,
+        }
     }
     /// An error in the plugin's configuration.
     pub fn config(message: impl Into<String>) -> Self {
@@ -69,6 +76,16 @@ impl Error {
         self.retryable = yes;
         self
     }
+    /// The same error of a `reserve` that may have left something behind after all: a request whose answer was lost, a machine
+    /// that could not be removed again.
+    ///
+    /// Without it, the host believes that a failed reservation left nothing. With it, the lease stays open: the host looks for
+    /// its mark in `list`, until `SETTLE` is over, and gives back what turns up. A panic counts as uncertain by itself.
+    #[must_use]
+    pub fn uncertain(mut self) -> Self {
+        self.uncertain = true;
+        self
+    }
     /// Long text for logs only: a backtrace, a server's whole answer.
     #[must_use]
     pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
@@ -82,6 +99,10 @@ impl Error {
     /// Whether trying again may help.
     pub fn is_retryable(&self) -> bool {
         self.retryable
+    }
+    /// Whether something may have been left behind: see [`uncertain`](Self::uncertain).
+    pub fn is_uncertain(&self) -> bool {
+        self.uncertain
     }
     /// Messages, outermost first; never empty.
     pub fn chain(&self) -> &[String] {

@@ -84,8 +84,8 @@ pub trait Provisioner: Plugin + Send + Sync {
     /// mark down in [`Host::state_dir`], before it can be lost.
     ///
     /// Takes as long as needed, [`Lease::timeout_s`] at most. Between questions to the provider pause with
-    /// [`Host::wait_cancelled`]. When it fails nothing is left behind. [`ErrorKind::Busy`](crate::ErrorKind::Busy) says that
-    /// nothing is free just now.
+    /// [`Host::wait_cancelled`]. When it fails nothing is left behind; if that cannot be made sure, the error is
+    /// [uncertain](Error::uncertain). [`ErrorKind::Busy`](crate::ErrorKind::Busy) says that nothing is free just now.
     fn reserve(&self, lease: &Lease, host: &Host) -> Result<Machine>;
 
     /// Gives a machine back, by [`Machine::id`] or [`Held::id`]. Returns when the provider has confirmed that it is gone.
@@ -94,8 +94,11 @@ pub trait Provisioner: Plugin + Send + Sync {
     fn release(&self, machine: &str, host: &Host) -> Result<()>;
 
     /// Everything held for `owner`, with its mark, also by other runs and other hosts; an empty `owner` means anybody.
-    /// Limit: 1 minute. Without [`Capabilities::LIST`]: [`Error::unsupported`].
-    fn list(&self, owner: &str, host: &Host) -> Result<Vec<Held>>;
+    /// A part of the pool that cannot be asked is told as [unknown](Held::unknown); an incomplete list that looks whole would
+    /// make the host forget machines. Limit: 1 minute. Not called without [`Capabilities::LIST`].
+    fn list(&self, _owner: &str, _host: &Host) -> Result<Vec<Held>> {
+        Err(Error::unsupported("this provisioner cannot list"))
+    }
 
     /// Gives up the reservation of the lease with this id, on another thread than the one where `reserve` blocks. That
     /// call's handle is cancelled as well, so a `reserve` that looks at it needs nothing here. Limit: 1 minute.

@@ -102,6 +102,37 @@ fn provisioners() -> Result<()> {
     })
 }
 
+/// A plugin that breaks its promise, and leaves a machine behind when it fails: the host looks, and gives it back.
+#[test]
+fn what_a_failed_reservation_leaves_is_given_back() -> Result<()> {
+    let place = Place::new(&TREE)?;
+    let pool = "provisioners: {pool: {use: faulty, max: 1, fault: leak, in: reserve, times: 2}}\n";
+    let config = place.write("config.yaml", pool)?;
+    let (plugin, run_dir) = (place.plugin("test-faulty"), place.run_dir());
+    let args = [OsStr::new("--config"), config.as_ref(), OsStr::new("--plugin"), plugin.as_ref()];
+    let ran = place.run(args.into_iter().chain([OsStr::new("--run-dir"), run_dir.as_ref()]))?;
+    ensure!(ran.code() == 0, "exit {}: {}", ran.code(), ran.stderr);
+    ensure!(ran.stderr.contains("after all was done"), "the error is not told: {}", ran.stderr);
+    let leases: Vec<String> = place
+        .journal()?
+        .iter()
+        .filter(|record| record["what"] == "machine" && record["change"] == "requested")
+        .filter_map(|record| record["lease"].as_str().map(str::to_owned))
+        .collect();
+    ensure!(leases.len() == 3, "two reservations that fail and one that does not: {leases:?}");
+    let mut left = vec![place.path("state")];
+    while let Some(path) = left.pop() {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        ensure!(!leases.contains(&name), "{} is left behind", path.display());
+        if path.is_dir() {
+            for entry in std::fs::read_dir(&path)? {
+                left.push(entry?.path());
+            }
+        }
+    }
+    Ok(())
+}
+
 /// What is asked of a provisioner in the middle of a run: a test has its machine reset, which works or fails; a machine that
 /// was lost is asked after. What goes wrong, in which method, and what is told of it.
 const MIDDLE: [(&str, &str, &str); 5] = [

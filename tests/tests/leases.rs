@@ -129,6 +129,20 @@ fn an_owner_can_be_cleaned_up_after_without_any_record() {
 }
 
 #[test]
+fn a_ledger_that_cannot_be_opened_keeps_gc_from_no_other() {
+    let place = Place::new(&WAITS).unwrap();
+    killed(&place, &["--provisioner", "local"]).unwrap();
+    // First in order, and no ledger at all.
+    let broken = ledgers(&place)[0].with_file_name("00000000-000000-000000.jsonl");
+    std::os::unix::fs::symlink("/dev/null", &broken).unwrap();
+    let gc = place.run(["gc"]).unwrap();
+    assert_eq!(gc.code(), 5, "{}{}", gc.stdout, gc.stderr);
+    assert!(gc.stdout.contains("unknown  ") && gc.stdout.contains("00000000-000000-000000"), "{}", gc.stdout);
+    assert!(gc.stdout.contains("1 released, 1 may still be held"), "{}", gc.stdout);
+    assert_eq!(ledgers(&place), [broken]);
+}
+
+#[test]
 fn a_torn_tail_of_a_ledger_costs_nothing() {
     let place = Place::new(&WAITS).unwrap();
     killed(&place, &["--provisioner", "local"]).unwrap();

@@ -170,6 +170,9 @@ impl Subject {
             base: self.entry.base.clone(),
             place: self.entry.stored_place(),
             settle_s: self.provisioner.settle().as_secs(),
+            timeout_s: self.lease.timeout_s,
+            lifetime_s: None,
+            release_s: 0,
             directory: std::path::PathBuf::new(),
             at: 0,
         }

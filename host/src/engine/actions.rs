@@ -141,6 +141,13 @@ impl Engine {
             base: pool.written.base.clone(),
             place: pool.written.stored_place(),
             settle_s: pool.provisioner.settle().as_secs(),
+            timeout_s: lease.timeout_s,
+            lifetime_s: pool
+                .provisioner
+                .capabilities()
+                .has(Capabilities::EXPIRES)
+                .then_some(lease.lifetime_s),
+            release_s: self.job.release_limit.as_secs(),
             directory: self.job.directory.clone(),
             at: unix_ms(),
         }

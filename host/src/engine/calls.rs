@@ -19,6 +19,8 @@ use super::input::{Input, Returned};
 const CONFIRM_PAUSE: Duration = Duration::from_secs(20);
 /// `list`, `abort`, `alive` and `renew` (plugin-api's contract).
 const SHORT_CALL: Duration = Duration::from_mins(1);
+/// `release`, where no limit of the configuration is at hand (plugin-api's contract).
+const RELEASE_CALL: Duration = Duration::from_mins(5);
 /// `reboot` (plugin-api's contract).
 const REBOOT_CALL: Duration = Duration::from_mins(5);
 
@@ -34,14 +36,10 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// Whether it is certain that a failed `reserve` left nothing behind. Not so after a panic, nor when its answer made no
-    /// sense: the library calls such answers failures that cannot be retried.
+    /// Whether it is certain that a failed `reserve` left nothing behind.
     pub(crate) fn is_certain(&self) -> bool {
         match self {
-            Self::Plugin(error) => {
-                error.error.kind() != ErrorKind::Panic
-                    && (error.error.kind() != ErrorKind::Other || error.error.is_retryable())
-            }
+            Self::Plugin(error) => !error.error.is_uncertain(),
             Self::NoAnswer { why, .. } => matches!(why, NoAnswer::Thread(_)),
         }
     }
@@ -92,7 +90,9 @@ impl Calls {
     pub(crate) fn reserve(&self, number: LeaseId, to: &Provisioner, lease: Lease, cancel: Cancel) {
         let to = to.clone();
         self.spawn("reserve", number, Returned::Reserve, move || {
-            to.reserve(&lease, &Call::new(cancel)).map(Box::new).map_err(Failure::Plugin)
+            to.reserve(&lease, &Call::new(cancel))
+                .map(Box::new)
+                .map_err(|failed| Failure::Plugin(checked(failed, &to, &lease)))
         });
     }
 
@@ -151,7 +151,9 @@ impl Calls {
         self.spawn("confirm", number, answer, move || {
             let can = to.capabilities();
             Ok(if can.has(Capabilities::LIST) {
+                // What is gone can be given back again; what cannot be reached cannot.
                 until_absent(&to, || marked_absent(&to, &lease))
+                    && (machine.is_empty() || released(&to, &machine))
             } else {
                 can.has(Capabilities::ALIVE)
                     && !machine.is_empty()
@@ -192,6 +194,22 @@ fn in_time<T: Send + 'static>(
     }
 }
 
+/// A failed reservation left nothing behind, its plugin promises. Where it failed on the way, one look at the list makes sure:
+/// what is there all the same is given back. Refusals are believed, as nothing was begun; and so is the plugin if there is no
+/// list to be had.
+fn checked(mut failed: CallError, to: &Provisioner, lease: &Lease) -> CallError {
+    let on_the_way = matches!(failed.error.kind(), ErrorKind::Other | ErrorKind::Cancelled);
+    if on_the_way && to.capabilities().has(Capabilities::LIST) && !failed.error.is_uncertain() {
+        let ours = marked(to, lease).unwrap_or_default();
+        if !ours.is_empty() {
+            release_all(to, &ours);
+            // Whether that has helped is for the next looks to say.
+            failed.error = failed.error.uncertain();
+        }
+    }
+    failed
+}
+
 /// Looks again and again until the provider has had the time to come up with a machine; the last look counts.
 fn until_absent(provisioner: &Provisioner, look: impl Fn() -> bool) -> bool {
     let settled = Cancel::after(provisioner.settle());
@@ -205,10 +223,25 @@ fn until_absent(provisioner: &Provisioner, look: impl Fn() -> bool) -> bool {
     }
 }
 
+/// What bears the lease's mark; `None` if that cannot be told.
+fn marked(provisioner: &Provisioner, lease: &Lease) -> Option<Vec<Held>> {
+    let (asked, owner) = (provisioner.clone(), lease.owner.clone());
+    match in_time("list", SHORT_CALL, move || asked.list(&owner, &Call::within(SHORT_CALL))) {
+        Ok(held) => {
+            let whole = held.iter().all(|held| held.unknown.is_none());
+            let ours: Vec<Held> = held.into_iter().filter(|held| held.mark == lease.mark()).collect();
+            (whole || !ours.is_empty()).then_some(ours)
+        }
+        Err(failure) => {
+            tracing::warn!("looking for lease {}: {failure}", lease.id);
+            None
+        }
+    }
+}
+
 /// Whether nothing bears the lease's mark; what does is given back.
 fn marked_absent(provisioner: &Provisioner, lease: &Lease) -> bool {
-    provisioner.list(&lease.owner, &Call::within(SHORT_CALL)).is_ok_and(|held| {
-        let ours: Vec<Held> = held.into_iter().filter(|held| held.mark == lease.mark()).collect();
+    marked(provisioner, lease).is_some_and(|ours| {
         release_all(provisioner, &ours);
         ours.is_empty()
     })
@@ -226,7 +259,15 @@ fn machine_absent(provisioner: &Provisioner, machine: &str) -> bool {
 
 fn release_all(provisioner: &Provisioner, held: &[Held]) {
     for held in held {
-        // If that fails, the next look finds it again.
-        let _failed = provisioner.release(&held.id, &Call::within(SHORT_CALL));
+        // What fails, the next look finds again.
+        released(provisioner, &held.id);
     }
+}
+
+/// Whether a machine could be given back.
+fn released(provisioner: &Provisioner, machine: &str) -> bool {
+    let (asked, machine) = (provisioner.clone(), machine.to_owned());
+    let release = move || asked.release(&machine, &Call::within(RELEASE_CALL));
+    let done = in_time("release", RELEASE_CALL, release);
+    done.inspect_err(|failure| tracing::warn!("{failure}")).is_ok()
 }

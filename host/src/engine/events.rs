@@ -287,7 +287,7 @@ impl Engine {
 
     /// A point in Unix time (seconds) in the run's own time; 0 if it is past.
     fn ms_of(&self, unix_s: u64) -> Ms {
-        (self.now() + unix_s.saturating_mul(1000)).saturating_sub(unix_ms())
+        self.now().saturating_add(unix_s.saturating_mul(1000)).saturating_sub(unix_ms())
     }
 }
 

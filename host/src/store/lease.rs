@@ -25,6 +25,9 @@ pub enum Entry {
     Releasing,
     /// It is not known whether anything exists.
     Uncertain,
+    /// `gc` could not tell what became of its reservation, and knows that the host is dead since then at the latest (Unix time
+    /// in milliseconds).
+    FoundDead { at: u64 },
     /// Nothing of it exists any more.
     Released,
 }
@@ -46,6 +49,15 @@ pub struct Claim {
     pub place: Option<StoredPlace>,
     /// How long after a cut-off reservation the machine may still appear, in seconds.
     pub settle_s: u64,
+    /// How long the reservation may take, in seconds; 0: not known.
+    #[serde(default)]
+    pub timeout_s: u64,
+    /// How long the provider keeps a machine before it ends the lease by itself, in seconds; `None`: for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifetime_s: Option<u64>,
+    /// How long giving it back may take, in seconds; 0: not known.
+    #[serde(default)]
+    pub release_s: u64,
     /// Directory of the run.
     pub directory: PathBuf,
     /// Unix time in milliseconds.
@@ -67,6 +79,8 @@ pub struct Standing {
     /// The provisioner's name for it, once it told.
     pub machine: Option<String>,
     pub state: State,
+    /// Unix time in milliseconds at which the host was first seen to be dead.
+    pub dead_since: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,8 +99,13 @@ impl Standing {
     pub fn after(before: Option<Self>, entry: &Entry) -> Option<Self> {
         let Some(mut standing) = before else {
             let Entry::Intent { claim } = entry else { return None };
-            return Some(Self { claim: (**claim).clone(), machine: None, state: State::Intent });
+            let claim = (**claim).clone();
+            return Some(Self { claim, machine: None, state: State::Intent, dead_since: None });
         };
+        if let Entry::FoundDead { at } = entry {
+            standing.dead_since.get_or_insert(*at);
+            return Some(standing);
+        }
         standing.state = match (standing.state, entry) {
             (state, Entry::Held { machine }) => {
                 standing.machine = Some(machine.clone());
@@ -94,7 +113,7 @@ impl Standing {
                 if state == State::Releasing { State::Releasing } else { State::Held }
             }
             (State::Released, _) | (_, Entry::Released) => State::Released,
-            (state, Entry::Intent { .. }) => state,
+            (state, Entry::Intent { .. } | Entry::FoundDead { .. }) => state,
             (_, Entry::Releasing) => State::Releasing,
             (_, Entry::Uncertain) => State::Uncertain,
         };
@@ -109,9 +128,13 @@ impl Standing {
     /// What is to be done about an open lease of a dead run. `listed`: what its provisioner lists, if it can; `now`: Unix time
     /// in milliseconds.
     ///
-    /// What is missing in a list is gone if it was there before; a reservation that was cut off may still come up with a
-    /// machine until its provisioner's settle time is over.
+    /// A list in which a part of the pool is unknown says nothing of what it does not have. What is missing in a whole one is
+    /// gone if it was there before, which its release confirms; a reservation that was cut off may still come up with a machine until its provisioner's settle time is over. That time begins when the host died, which nobody wrote down: at
+    /// the latest when the host was first seen to be dead, or when the reservation's own time was over.
     pub fn todo(&self, listed: Option<&[Held]>, now: u64) -> Todo {
+        if self.has_ended(now) {
+            return Todo::Close;
+        }
         let Some(listed) = listed else {
             return self.machine.clone().map_or(Todo::Unknown, |machine| Todo::Release(vec![machine]));
         };
@@ -122,10 +145,38 @@ impl Standing {
         if !ours.is_empty() {
             return Todo::Release(ours);
         }
-        let was_there = self.machine.is_some() && matches!(self.state, State::Held | State::Releasing);
-        let settled = self.claim.at.saturating_add(self.claim.settle_s.saturating_mul(1000));
-        let left = settled.saturating_sub(now).div_ceil(1000);
-        if was_there || left == 0 { Todo::Close } else { Todo::Wait { seconds: left } }
+        let was_there = matches!(self.state, State::Held | State::Releasing);
+        let left = if was_there && self.machine.is_some() { 0 } else { self.settles_in(now) };
+        match &self.machine {
+            Some(machine) if left == 0 => Todo::Confirm(machine.clone()),
+            _ if listed.iter().any(|held| held.unknown.is_some()) => Todo::Unknown,
+            None if left == 0 => Todo::Close,
+            _ => Todo::Wait { seconds: left },
+        }
+    }
+
+    /// Seconds until nothing can come of a reservation that was cut off.
+    fn settles_in(&self, now: u64) -> u64 {
+        let settled = self.cut_off(now).saturating_add(self.claim.settle_s.saturating_mul(1000));
+        settled.saturating_sub(now).div_ceil(1000)
+    }
+
+    /// Whether the provider has ended the lease by itself by now, however late the machine came and was last renewed.
+    fn has_ended(&self, now: u64) -> bool {
+        let (Some(lifetime), Some(dead)) = (self.claim.lifetime_s, self.dead_since) else { return false };
+        let latest = dead.max(self.claim.at.saturating_add(self.claim.timeout_s.saturating_mul(1000)));
+        let ends = lifetime.saturating_add(self.claim.settle_s).saturating_mul(1000);
+        now >= latest.saturating_add(ends)
+    }
+
+    /// When a reservation was cut off, at the latest. One that was given up, or whose time was over while the host lived, may
+    /// not have ended in time.
+    fn cut_off(&self, now: u64) -> u64 {
+        let dead = self.dead_since.unwrap_or(now);
+        if self.state != State::Intent || self.claim.timeout_s == 0 {
+            return dead;
+        }
+        dead.min(self.claim.at.saturating_add(self.claim.timeout_s.saturating_mul(1000)))
     }
 }
 
@@ -134,11 +185,13 @@ impl Standing {
 pub enum Todo {
     /// Release these machines, by the provisioner's names for them; when that has worked nothing is left.
     Release(Vec<String>),
+    /// This machine is not listed any more. Release it all the same, which succeeds if it is gone; then nothing is left.
+    Confirm(String),
     /// Nothing of it exists: write that down.
     Close,
     /// A machine may still come up; look again after that time.
     Wait { seconds: u64 },
-    /// Its provisioner cannot list, and never told of a machine.
+    /// Its provisioner cannot tell what there is, and never told of a machine.
     Unknown,
 }
 
@@ -157,6 +210,9 @@ mod tests {
             base: "/".into(),
             place: None,
             settle_s: 600,
+            timeout_s: 7_200,
+            lifetime_s: Some(36_000),
+            release_s: 0,
             directory: "/runs/1".into(),
             at: 1_000,
         }
@@ -169,23 +225,44 @@ mod tests {
         let wait = |seconds| Todo::Wait { seconds };
         let mine = [Held::new("x", "me@here/r1/a2"), Held::new("found", "me@here/r1/a1")];
         let others = [Held::new("x", "me@here/r1/a2"), Held::new("y", "you@here/r1/a1")];
+        let confirm = Todo::Confirm("m".to_owned());
+        let blind = [Held::new("x", "me@here/r1/a2"), Held::unknown("n2", "no route to host")];
+        // What is known, when the host was found dead, what is listed, what time it is.
+        let (hour, day) = (3_600_000, 86_400_000);
         let table = [
-            (State::Intent, None, Some(&mine[..]), 0, release("found")),
-            (State::Intent, None, Some(&others[..]), 0, wait(601)),
-            (State::Intent, None, Some(&others[..]), 600_999, wait(1)),
-            (State::Intent, None, Some(&others[..]), 601_000, close.clone()),
-            (State::Intent, None, None, u64::MAX, Todo::Unknown),
-            (State::Held, Some("m"), Some(&others[..]), 0, close.clone()),
-            (State::Releasing, Some("m"), Some(&others[..]), 0, close),
+            (State::Intent, None, None, Some(&mine[..]), 0, release("found")),
+            // An hour after the intent the reservation may have been cut off just now.
+            (State::Intent, None, None, Some(&others[..]), hour, wait(600)),
+            (State::Intent, None, Some(hour), Some(&others[..]), hour + 599_001, wait(1)),
+            (State::Intent, None, Some(hour), Some(&others[..]), hour + 600_000, close.clone()),
+            (State::Intent, None, Some(hour), Some(&blind[..]), hour + 600_000, Todo::Unknown),
+            // Its own time was over long ago, whenever the host died.
+            (State::Intent, None, None, Some(&others[..]), 7_201_000 + 599_001, wait(1)),
+            (State::Intent, None, None, Some(&others[..]), day, close.clone()),
+            (State::Intent, None, None, None, u64::MAX, Todo::Unknown),
+            (State::Held, Some("m"), None, Some(&others[..]), 0, confirm.clone()),
+            (State::Held, Some("m"), None, Some(&blind[..]), 0, confirm.clone()),
+            (State::Releasing, Some("m"), None, Some(&others[..]), 0, confirm.clone()),
             // It was aborted before it answered.
-            (State::Releasing, None, Some(&others[..]), 0, wait(601)),
-            (State::Uncertain, Some("m"), Some(&others[..]), 0, wait(601)),
-            (State::Uncertain, Some("m"), Some(&mine[..]), 0, release("found")),
-            (State::Held, Some("m"), None, 0, release("m")),
+            (State::Releasing, None, None, Some(&others[..]), day, wait(600)),
+            (State::Releasing, None, Some(hour), Some(&others[..]), hour + 600_000, close.clone()),
+            (State::Uncertain, Some("m"), None, Some(&others[..]), day, wait(600)),
+            (State::Uncertain, Some("m"), Some(hour), Some(&others[..]), hour + 600_000, confirm),
+            (State::Uncertain, Some("m"), None, Some(&mine[..]), 0, release("found")),
+            (State::Held, Some("m"), None, None, 0, release("m")),
+            // The provider has ended it ten hours and the settle time after anybody could have renewed it.
+            (State::Held, Some("m"), Some(3 * hour), None, 13 * hour + 599_999, release("m")),
+            (State::Held, Some("m"), Some(3 * hour), None, 13 * hour + 600_000, close.clone()),
+            (State::Intent, None, Some(hour), None, 7_201_000 + 10 * hour + 600_000, close),
         ];
-        for (state, machine, listed, now, expected) in table {
-            let standing = Standing { claim: claim(), machine: machine.map(str::to_owned), state };
-            assert_eq!(standing.todo(listed, now), expected, "{state:?} {machine:?} {listed:?} {now}");
+        for (state, machine, dead_since, listed, now, expected) in table {
+            let standing =
+                Standing { claim: claim(), machine: machine.map(str::to_owned), state, dead_since };
+            assert_eq!(
+                standing.todo(listed, now),
+                expected,
+                "{state:?} {machine:?} {dead_since:?} {listed:?} {now}"
+            );
         }
     }
 
@@ -197,24 +274,29 @@ mod tests {
             Entry::Held { machine: "m".into() },
             Entry::Releasing,
             Entry::Uncertain,
+            Entry::FoundDead { at: 1 },
             Entry::Released,
         ];
         // For each state, the states after the entries above.
         let table = [
-            (Intent, [Intent, Held, Releasing, Uncertain, Released]),
-            (Held, [Held, Held, Releasing, Uncertain, Released]),
-            (Releasing, [Releasing, Releasing, Releasing, Uncertain, Released]),
-            (Uncertain, [Uncertain, Held, Releasing, Uncertain, Released]),
-            (Released, [Released, Held, Released, Released, Released]),
+            (Intent, [Intent, Held, Releasing, Uncertain, Intent, Released]),
+            (Held, [Held, Held, Releasing, Uncertain, Held, Released]),
+            (Releasing, [Releasing, Releasing, Releasing, Uncertain, Releasing, Released]),
+            (Uncertain, [Uncertain, Held, Releasing, Uncertain, Uncertain, Released]),
+            (Released, [Released, Held, Released, Released, Released, Released]),
         ];
         for (state, expected) in table {
             let after = entries.each_ref().map(|entry| {
-                let before = Standing { claim: claim(), machine: None, state };
+                let before = Standing { claim: claim(), machine: None, state, dead_since: None };
                 Standing::after(Some(before), entry).unwrap().state
             });
             assert_eq!(after, expected, "{state:?}");
         }
         let first = entries.map(|entry| Standing::after(None, &entry).map(|standing| standing.state));
-        assert_eq!(first, [Some(Intent), None, None, None, None], "nothing is held that was not announced");
+        assert_eq!(
+            first,
+            [Some(Intent), None, None, None, None, None],
+            "nothing is held that was not announced"
+        );
     }
 }

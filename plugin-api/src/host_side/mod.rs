@@ -58,5 +58,5 @@ fn check_keys(keys: &[String]) -> Result<()> {
 
 /// The plugin answered something that breaks its contract.
 fn nonsense(message: String) -> Error {
-    Error::new(ErrorKind::Other, message).retryable(false)
+    Error::new(ErrorKind::Other, message).retryable(false).uncertain()
 }

@@ -177,11 +177,11 @@ impl Program {
     ///
     /// # Errors
     ///
-    /// As [`check`](Self::check); of kind `Other` and final, which says that nothing is known, without an exit status.
+    /// As [`check`](Self::check); [uncertain](Error::uncertain) without an exit status.
     pub fn make(&self, call: &Call) -> Result<()> {
         let output = self.run(call).map_err(|error| {
             let message = format!("{}: it may have been obeyed all the same: {error}", self.name());
-            Error::new(ErrorKind::Other, message).retryable(false)
+            Error::new(ErrorKind::Other, message).retryable(false).uncertain()
         })?;
         if output.status.success() { Ok(()) } else { Err(self.failed(output.status, &output.stderr)) }
     }

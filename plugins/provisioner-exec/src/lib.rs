@@ -104,16 +104,9 @@ impl Provisioner for Exec {
         let mark = lease.mark();
         match self.ask(&Ask::Reserve { lease, mark: &mark }, Some(limit), &call) {
             Ok(Answer { machine: Some(machine), .. }) => Ok(machine),
-            Ok(_) => {
-                self.tidy(&lease.id, host);
-                Err(self.nonsense("answered `reserve` without `machine`"))
-            }
-            Err(Failed { error, orderly }) => {
-                if !orderly {
-                    self.tidy(&lease.id, host);
-                }
-                Err(error)
-            }
+            Ok(_) => Err(self.tidied(&lease.id, self.nonsense("answered `reserve` without `machine`"), host)),
+            Err(Failed { error, orderly: true }) => Err(error),
+            Err(Failed { error, orderly: false }) => Err(self.tidied(&lease.id, error, host)),
         }
     }
 
@@ -159,12 +152,16 @@ impl Exec {
         self.ask(ask, None, call).map_err(|failed| failed.error)
     }
 
-    /// After a reservation whose end is not known. What this cannot do, the host's own look at `list` must.
-    fn tidy(&self, lease: &str, host: &Host) {
+    /// Gives up a reservation whose end is not known. If that cannot be done, the error says that something may be left.
+    fn tidied(&self, lease: &str, failed: Error, host: &Host) -> Error {
         let done =
             Call::tidying(host, ABORT_LIMIT).and_then(|call| self.simple(&Ask::Abort { lease }, &call));
-        if let Err(error) = done {
-            host.warn(format!("giving up the reservation for {lease}: {error}"));
+        match done {
+            Ok(_) => failed,
+            Err(error) => {
+                host.warn(format!("giving up the reservation for {lease}: {error}"));
+                failed.uncertain()
+            }
         }
     }
 

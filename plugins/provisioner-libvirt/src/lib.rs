@@ -74,11 +74,10 @@ impl Provisioner for Libvirt {
         match ready {
             Ok(place) => Ok(self.machine(name, &place)),
             Err(error) => {
-                if let Err(left) = Call::tidying(host, STEP_LIMIT).and_then(|call| self.destroy(&name, &call))
-                {
-                    host.warn(format!("domain {name} may be left behind: {left}"));
-                }
-                Err(error)
+                let removed = Call::tidying(host, STEP_LIMIT).and_then(|call| self.destroy(&name, &call));
+                let Err(left) = removed else { return Err(error) };
+                host.warn(format!("domain {name} may be left behind: {left}"));
+                Err(error.uncertain())
             }
         }
     }
@@ -102,8 +101,12 @@ impl Provisioner for Libvirt {
         let mut held = Vec::new();
         for name in self.clones(&call)? {
             let description = self.virsh(["desc", &name]).run(&call)?;
-            // It may have ended since.
-            if description.status.success() && Mark::is_of(&description.text(), owner) {
+            if !description.status.success() {
+                // It may have ended since.
+                if self.clones(&call)?.contains(&name) {
+                    held.push(Held::unknown(name, description.stderr.trim()));
+                }
+            } else if Mark::is_of(&description.text(), owner) {
                 held.push(Held::new(&name, description.text()));
             }
         }

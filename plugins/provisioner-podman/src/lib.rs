@@ -86,10 +86,10 @@ impl Provisioner for Podman {
         let name = format!("{PREFIX}{}", lease.id);
         let ready = self.create(&name, lease, &image, host).and_then(|()| self.wait_until_up(&name, &call));
         if let Err(error) = ready {
-            if let Err(left) = self.remove(&name, &Call::tidying(host, STEP_LIMIT)?) {
-                host.warn(format!("container {name} may be left behind: {left}"));
-            }
-            return Err(error);
+            let removed = Call::tidying(host, STEP_LIMIT).and_then(|call| self.remove(&name, &call));
+            let Err(left) = removed else { return Err(error) };
+            host.warn(format!("container {name} may be left behind: {left}"));
+            return Err(error.uncertain());
         }
         let mut machine = Machine::new(&name, Transport::Exec(self.transport(&name)));
         machine.disposable = true;

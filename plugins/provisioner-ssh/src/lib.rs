@@ -129,7 +129,12 @@ impl Provisioner for Ssh {
         let known = self.pool().of_lease(lease);
         let ids = match known {
             Some(address) => vec![format!("{lease}@{address}")],
-            None => self.find(|mark| mark.lease == lease, &call)?.into_iter().map(|held| held.id).collect(),
+            None => self
+                .find(|mark| mark.lease == lease, &call)?
+                .into_iter()
+                .filter(|held| held.unknown.is_none())
+                .map(|held| held.id)
+                .collect(),
         };
         ids.iter().try_for_each(|id| {
             let (lease, machine) = self.by_id(id)?;
@@ -137,7 +142,7 @@ impl Provisioner for Ssh {
         })
     }
 
-    /// A machine that cannot be reached tells nothing, and is left out with a warning: a claim on it ends by itself.
+    /// A machine that cannot be reached is told as unknown: a claim on it ends by itself.
     fn list(&self, owner: &str, host: &Host) -> Result<Vec<Held>> {
         self.find(|mark| owner.is_empty() || mark.owner == owner, &Call::new(host)?)
     }
@@ -236,19 +241,17 @@ impl Ssh {
         };
         // Also when the call was cancelled at the last moment: nobody would give the machine back.
         let told = told.and_then(|told| call.check().map(|()| told));
-        if told.is_err() {
-            self.tidy(machine, &lease.id, call.host());
-        }
-        told
+        told.map_err(|failed| self.tidied(machine, &lease.id, failed, call.host()))
     }
 
-    fn tidy(&self, machine: &Machine, lease: &str, host: &Host) {
+    /// Takes a claim back. If that cannot be done, the error says that it may be left.
+    fn tidied(&self, machine: &Machine, lease: &str, failed: Error, host: &Host) -> Error {
         let done = Call::tidying(host, TIDY_LIMIT).and_then(|call| {
             self.act(machine, &self.claim_of(lease), Act::Release, &call).map_err(|broken| broken.error)
         });
-        if let Err(error) = done {
-            host.warn(format!("a claim may be left on {}, which ends by itself: {error}", machine.address));
-        }
+        let Err(error) = done else { return failed };
+        host.warn(format!("a claim may be left on {}, which ends by itself: {error}", machine.address));
+        failed.uncertain()
     }
 
     fn fit(&self, machine: &Machine, call: &Call) -> Result<()> {
@@ -424,7 +427,10 @@ impl Ssh {
                         found.lock().unwrap_or_else(PoisonError::into_inner).extend(held);
                     }
                     Ok(_) => {}
-                    Err(broken) => call.host().warn(format!("cannot tell who has it: {}", broken.error)),
+                    Err(broken) => {
+                        let unknown = Held::unknown(machine.address.to_string(), broken.error.to_string());
+                        found.lock().unwrap_or_else(PoisonError::into_inner).push(unknown);
+                    }
                 }
             }
         };

@@ -37,9 +37,13 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    pub(crate) fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
     /// The body as JSON, if the status says that all is well.
     pub(crate) fn json(&self, what: &str) -> Result<Value> {
-        if !(200..300).contains(&self.status) {
+        if !self.is_success() {
             return Err(self.refused(what));
         }
         serde_json::from_slice(&self.body).map_err(|error| {

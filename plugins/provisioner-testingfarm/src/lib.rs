@@ -113,10 +113,11 @@ impl Provisioner for TestingFarm {
                 Ok(self.machine(id, &guest, &known, begin.saturating_add(lease.timeout_s + lease.lifetime_s)))
             }
             Err(error) => {
-                if let Err(left) = Call::tidying(host, TIDY_LIMIT).and_then(|call| self.cancel(&id, &call)) {
-                    host.warn(format!("request {id} may be left behind: {left}"));
-                }
-                Err(error.context(format!("request {id}")))
+                let error = error.context(format!("request {id}"));
+                let cancelled = Call::tidying(host, TIDY_LIMIT).and_then(|call| self.cancel(&id, &call));
+                let Err(left) = cancelled else { return Err(error) };
+                host.warn(format!("request {id} may be left behind: {left}"));
+                Err(error.uncertain())
             }
         }
     }
@@ -253,9 +254,14 @@ impl TestingFarm {
         let id = loop {
             match self.api.once(&Method::POST, "/v0.1/requests", Some(&body)) {
                 Ok(answer) if !passing(answer.status) => {
-                    let told = answer.json("requesting a guest")?;
+                    if !answer.is_success() {
+                        return Err(answer.refused("requesting a guest"));
+                    }
+                    // It was accepted: whatever cannot be read of the answer, a guest may come of it.
+                    let told = answer.json("requesting a guest").map_err(Error::uncertain)?;
                     break id_of(&told).map(str::to_owned).ok_or_else(|| {
                         Error::new(ErrorKind::Other, "the service's answer to the request has no id")
+                            .uncertain()
                     })?;
                 }
                 Err(error) if error.kind() != ErrorKind::Unreachable => return Err(error),
@@ -275,15 +281,15 @@ impl TestingFarm {
 
     /// When the call ends while it is not known whether a request arrived, one is looked for to cancel it.
     fn retry(&self, failed: Result<Answer>, mark: &str, pause: Duration, call: &Call) -> Result<Duration> {
-        self.api.pause(failed, pause, call).inspect_err(|_| {
+        self.api.pause(failed, pause, call).map_err(|error| {
             let host = call.host();
             let done = Call::tidying(host, TIDY_LIMIT).and_then(|call| {
                 let wanted = |found: &Mark<'_>| Mark::parse(mark).is_some_and(|mark| mark == *found);
                 self.held(&wanted, &call)?.iter().try_for_each(|held| self.cancel(&held.id, &call))
             });
-            if let Err(error) = done {
-                host.warn(format!("a request with tag {mark} may be left behind: {error}"));
-            }
+            let Err(left) = done else { return error };
+            host.warn(format!("a request with tag {mark} may be left behind: {left}"));
+            error.uncertain()
         })
     }
 

@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::provider::{Provider, Remains, SETTLE};
+use super::provider::{Provider, RESERVE_TIME, Remains, SETTLE};
 use crate::core::config::{Config, Past, Resume, Shape, TestPlan};
 use crate::core::coordinator::Coordinator;
 use crate::core::event::{Action, Event, ExecutionId, LeaseId, Ms, Outcome, Refusal, Shutdown, TestId};
@@ -93,7 +93,7 @@ fn plans() -> Vec<TestPlan> {
 fn config() -> Config {
     let mut config = Config::simple(3, Shape::default());
     (config.pools[0].renews, config.pools[0].probes) = (true, true);
-    config.pools[0].reserve_time = 200_000;
+    config.pools[0].reserve_time = RESERVE_TIME;
     config.limits.renew_lead = 30_000;
     config.limits.setup_time = 50_000;
     config.limits.release_time = 30_000;

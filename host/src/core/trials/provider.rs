@@ -10,6 +10,8 @@ use crate::store::{Claim, Entry, PluginFile, Standing, Todo};
 
 /// How long after a cut-off reservation the machine may still appear.
 pub(super) const SETTLE: Ms = 600_000;
+/// How long a reservation may take.
+pub(super) const RESERVE_TIME: Ms = 200_000;
 
 /// What there is, and what was told about it.
 #[derive(Debug, Clone, Default)]
@@ -85,8 +87,12 @@ impl Books {
             Mark::Uncertain => Entry::Uncertain,
             Mark::Released => Entry::Released,
         };
+        self.enter(lease, &entry);
+    }
+
+    fn enter(&mut self, lease: LeaseId, entry: &Entry) {
         self.version += 1;
-        if let Some(standing) = Standing::after(self.leases.remove(&lease), &entry) {
+        if let Some(standing) = Standing::after(self.leases.remove(&lease), entry) {
             self.leases.insert(lease, standing);
         }
     }
@@ -117,8 +123,13 @@ impl Books {
         for (lease, todo) in open {
             let machines = match todo {
                 Todo::Release(machines) => machines,
+                Todo::Confirm(machine) => vec![machine],
                 Todo::Close => vec![],
-                Todo::Wait { .. } | Todo::Unknown => continue,
+                Todo::Wait { .. } => {
+                    self.enter(lease, &Entry::FoundDead { at: now });
+                    continue;
+                }
+                Todo::Unknown => continue,
             };
             for machine in machines {
                 if taken == steps {
@@ -150,6 +161,9 @@ fn claim(now: Ms, lease: LeaseId) -> Claim {
         base: "".into(),
         place: None,
         settle_s: SETTLE / 1000,
+        timeout_s: RESERVE_TIME / 1000,
+        lifetime_s: None,
+        release_s: 0,
         directory: "".into(),
         at: now,
     }
@@ -186,6 +200,8 @@ impl Remains {
             }
         }
         self.books.collect(&mut self.provider, now, usize::MAX);
+        // What was under way when the host died may take as long as the plugin says, however long ago it began.
+        self.books.collect(&mut self.provider, now + SETTLE - 1_000, usize::MAX);
         for lease in std::mem::take(&mut self.provider.coming) {
             if fate {
                 self.provider.appear(lease);

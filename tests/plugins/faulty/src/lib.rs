@@ -44,6 +44,8 @@ enum FaultKind {
     Display,
     /// Returns what breaks the contract.
     Nonsense,
+    /// Makes a machine, and returns an error that does not tell of it; for `reserve`.
+    Leak,
 }
 
 /// The state of a fault.
@@ -84,7 +86,17 @@ impl Fault {
                 Err(Error::new(ErrorKind::Denied, format!("a deliberate refusal in {method}")))
             }
             FaultKind::Display => Err(PanicsInDisplay.into()),
-            FaultKind::Nonsense => Ok(true),
+            FaultKind::Nonsense | FaultKind::Leak => Ok(true),
+        }
+    }
+
+    /// Of a call that is to go wrong: an error instead of what it has done.
+    fn hides(&self) -> Result<()> {
+        match self.config.fault {
+            Some(FaultKind::Leak) => {
+                Err(Error::new(ErrorKind::Other, "a deliberate error after all was done"))
+            }
+            _ => Ok(()),
         }
     }
 

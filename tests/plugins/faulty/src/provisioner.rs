@@ -39,6 +39,7 @@ impl Provisioner for Faulty {
         machine.disposable = true;
         self.held.lock().unwrap_or_else(PoisonError::into_inner).insert(lease.id.clone(), lease.mark());
         if nonsense {
+            self.fault.hides()?;
             machine.id = "\u{7}".repeat(300);
         }
         Ok(machine)

@@ -5,31 +5,28 @@
 //! lease's mark among all that the owner holds. A lease is closed only when its absence was seen; one that was never answered
 //! for stays open until the provisioner's settle time is over.
 
+mod ask;
+
 use std::{
-    cell::Cell,
     collections::BTreeMap,
     io::{self, Write as _},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
-use atex_plugin_api::{Capabilities, Held, describe::Kind, host_side::Cancel};
+use atex_plugin_api::describe::Kind;
 
 use crate::{
     cli::{self, Format},
     config::{ExitStatus, PluginUse, Secrets, Surroundings},
     engine::unix_ms,
-    plugin::{Call, CallError, Provisioner, Registry},
-    store::{Claim, Entry, Ledger, LedgerError, RunDir, Standing, StateDir, Todo},
+    plugin::{Provisioner, Registry},
+    store::{Claim, Entry, Ledger, LedgerError, RunDir, Standing, StateDir},
     text::printable,
 };
 
+use self::ask::{Found, Patience};
 use super::{Error, Terminal, open};
-
-/// One `list` (plugin-api's contract), and one `release`.
-const LIST_LIMIT: Duration = Duration::from_mins(1);
-const RELEASE_LIMIT: Duration = Duration::from_mins(5);
 
 pub(super) fn gc(gc: &cli::Gc, around: &Surroundings, terminal: &Terminal) -> Result<ExitStatus, Error> {
     let state = StateDir::from_environment().map_err(Error::State)?;
@@ -44,10 +41,10 @@ pub(super) fn gc(gc: &cli::Gc, around: &Surroundings, terminal: &Terminal) -> Re
         secrets,
         held: 0,
         freed: 0,
-        patience: Patience::new(),
+        patience: Arc::new(Patience::new()),
     };
     for ledger in ledgers(gc, &state)? {
-        collector.ledger(&ledger)?;
+        collector.each(&ledger)?;
     }
     if let Some(plan) = &gc.plan {
         collector.owner(plan)?;
@@ -78,7 +75,7 @@ pub(super) fn free_run(
         secrets: secrets.clone(),
         held: 0,
         freed: 0,
-        patience: Patience::new(),
+        patience: Arc::new(Patience::new()),
     };
     collector.ledger(ledger)?;
     Ok(collector.status())
@@ -102,66 +99,24 @@ struct Collector<'a> {
     /// Leases that may still hold something.
     held: u64,
     freed: u64,
-    patience: Patience,
-}
-
-/// What became of a lease.
-enum Found {
-    /// Nothing of it exists any more.
-    Gone,
-    /// It was there, and was given back.
-    Freed,
-    /// It cannot be said yet, or not at all.
-    Held(String),
-}
-
-/// How often a provider that cannot do something just now is asked again, over all.
-struct Patience(Cell<u32>);
-
-/// Why something could not be done, and whether it may be done a little later.
-struct Refused {
-    why: String,
-    again: bool,
-}
-
-impl From<CallError> for Refused {
-    fn from(error: CallError) -> Self {
-        Self { why: error.to_string(), again: error.error.is_retryable() }
-    }
-}
-
-impl From<Error> for Refused {
-    fn from(error: Error) -> Self {
-        Self { why: error.to_string(), again: false }
-    }
-}
-
-impl Patience {
-    const PAUSES: u32 = 6;
-    const PAUSE: Duration = Duration::from_millis(500);
-
-    fn new() -> Self {
-        Self(Cell::new(Self::PAUSES))
-    }
-
-    /// Does something, again and again while patience lasts and it may help.
-    fn with<T>(&self, act: impl Fn() -> Result<T, Refused>) -> Result<T, String> {
-        loop {
-            match act() {
-                Ok(done) => return Ok(done),
-                Err(Refused { again: true, .. }) if self.0.get() > 0 => {
-                    self.0.set(self.0.get() - 1);
-                    Cancel::after(Self::PAUSE).wait(Self::PAUSE);
-                }
-                Err(Refused { why, .. }) => return Err(why),
-            }
-        }
-    }
+    patience: Arc<Patience>,
 }
 
 impl Collector<'_> {
     fn status(&self) -> ExitStatus {
         if self.held > 0 { ExitStatus::MachineHeld } else { ExitStatus::Passed }
+    }
+
+    /// One of many ledgers: what is wrong with it keeps nobody from the others.
+    fn each(&mut self, path: &Path) -> Result<(), Error> {
+        match self.ledger(path) {
+            Ok(()) => Ok(()),
+            Err(error @ Error::Output(_)) => Err(error),
+            Err(error) => {
+                self.held += 1;
+                self.say("unknown", &path.display().to_string(), "", &error.to_string())
+            }
+        }
     }
 
     fn ledger(&mut self, path: &Path) -> Result<(), Error> {
@@ -177,14 +132,19 @@ impl Collector<'_> {
         for standing in ledger.open_leases() {
             pools.entry(standing.claim.pool.clone()).or_default().push(standing.clone());
         }
+        let mut unwritten = Ok(());
         for leases in pools.into_values() {
-            self.pool(&mut ledger, &leases)?;
+            match self.pool(&mut ledger, &leases) {
+                Err(error @ Error::Output(_)) => return Err(error),
+                done => unwritten = unwritten.and(done),
+            }
         }
         for damage in ledger.damage() {
             self.held += 1;
             let place = format!("{} line {}", path.display(), damage.line);
             self.say("unknown", &place, "", &format!("cannot be read: {}", damage.problem))?;
         }
+        unwritten?;
         ledger.close()?;
         Ok(())
     }
@@ -196,32 +156,36 @@ impl Collector<'_> {
         let listed = opened
             .as_ref()
             .map_err(ToString::to_string)
-            .and_then(|provisioner| self.patience.with(|| list(provisioner, &claim.owner)));
-        for standing in leases {
-            let lease = standing.claim.lease.clone();
-            let found = match (&opened, &listed) {
-                (Err(error), _) => Found::Held(error.to_string()),
-                (Ok(provisioner), listed) => self.free(provisioner, standing, listed),
-            };
-            let (word, why) = match found {
-                Found::Gone => {
-                    ledger.write(&lease, Entry::Released)?;
-                    ("gone", String::new())
-                }
-                Found::Freed => {
-                    self.freed += 1;
-                    ledger.write(&lease, Entry::Released)?;
-                    ("released", String::new())
-                }
-                Found::Held(why) => {
-                    self.held += 1;
-                    ("held", why)
-                }
-            };
-            let machine = standing.machine.clone().unwrap_or(lease);
-            self.say(word, &machine, &standing.claim.pool, &why)?;
-        }
-        Ok(())
+            .and_then(|provisioner| self.patience.with(|| ask::list(provisioner, &claim.owner)));
+        let patience = Arc::clone(&self.patience);
+        let free = |standing: &Standing| match &opened {
+            Err(error) => Found::Held(error.to_string()),
+            Ok(provisioner) => ask::free(provisioner, standing, &listed, &patience),
+        };
+        // What is free is free, also where there is no room to write that down, and nobody to read it.
+        let mut wrong = Ok(());
+        ask::side_by_side(leases, free, |standing, found| {
+            let written = write_down(ledger, standing, &found).map_err(Error::from);
+            let said = self.tell(standing, found);
+            wrong = std::mem::replace(&mut wrong, Ok(())).and(said).and(written);
+        });
+        wrong
+    }
+
+    fn tell(&mut self, standing: &Standing, found: Found) -> Result<(), Error> {
+        let claim = &standing.claim;
+        let (word, why) = match found {
+            Found::Gone => ("gone", String::new()),
+            Found::Freed => {
+                self.freed += 1;
+                ("released", String::new())
+            }
+            Found::Held(why) => {
+                self.held += 1;
+                ("held", why)
+            }
+        };
+        self.say(word, standing.machine.as_ref().unwrap_or(&claim.lease), &claim.pool, &why)
     }
 
     /// The provisioner of a lease, from the file that the run used; `--plugin` replaces it.
@@ -261,7 +225,7 @@ impl Collector<'_> {
         let registry = open::registry(&plan.libraries, plan.allow.strict, self.state, &self.secrets)?;
         for pool in &plan.pools {
             let provisioner = open::provisioner(&registry, &pool.provisioner, &self.secrets)?;
-            let held = match self.patience.with(|| list(&provisioner, &plan.owner)) {
+            let held = match self.patience.with(|| ask::list(&provisioner, &plan.owner)) {
                 Ok(held) => held,
                 Err(why) => {
                     self.held += 1;
@@ -270,6 +234,20 @@ impl Collector<'_> {
                 }
             };
             for one in held {
+                if let Some(why) = &one.unknown {
+                    self.held += 1;
+                    self.say("unknown", &one.id, pool.name(), why)?;
+                    continue;
+                }
+                if !is_of(&one.mark, &plan.owner) {
+                    tracing::warn!(
+                        "pool {}: its plugin lists {}, which is not of {}: left alone",
+                        pool.name(),
+                        printable(&one.id),
+                        printable(&plan.owner)
+                    );
+                    continue;
+                }
                 let run = one.mark.rsplit('/').nth(1).unwrap_or_default();
                 if alive.iter().any(|alive| alive == run) && !self.gc.force {
                     self.say(
@@ -280,7 +258,7 @@ impl Collector<'_> {
                     )?;
                     continue;
                 }
-                match self.patience.with(|| release(&provisioner, &one.id)) {
+                match self.patience.with(|| ask::release(&provisioner, &one.id, ask::RELEASE_LIMIT)) {
                     Ok(()) => {
                         self.freed += 1;
                         self.say("released", &one.id, pool.name(), "")?;
@@ -304,25 +282,6 @@ impl Collector<'_> {
             }
         }
         Ok(alive)
-    }
-
-    fn free(
-        &self,
-        provisioner: &Provisioner,
-        standing: &Standing,
-        listed: &Result<Vec<Held>, String>,
-    ) -> Found {
-        match standing.todo(listed.as_deref().ok(), unix_ms()) {
-            Todo::Release(machines) => machines
-                .iter()
-                .try_for_each(|machine| self.patience.with(|| release(provisioner, machine)))
-                .map_or_else(Found::Held, |()| Found::Freed),
-            Todo::Close => Found::Gone,
-            Todo::Wait { seconds } => Found::Held(format!(
-                "nothing is there yet, but its reservation was cut off; look again in {seconds} s"
-            )),
-            Todo::Unknown => Found::Held(listed.as_ref().err().cloned().unwrap_or_default()),
-        }
     }
 
     fn say(&self, what: &str, machine: &str, pool: &str, why: &str) -> Result<(), Error> {
@@ -353,6 +312,22 @@ impl Collector<'_> {
     }
 }
 
+/// What was found, in the ledger; of what may still be there, that its host is dead.
+fn write_down(ledger: &mut Ledger, standing: &Standing, found: &Found) -> Result<(), LedgerError> {
+    let entry = match found {
+        Found::Gone | Found::Freed => Entry::Released,
+        Found::Held(_) if standing.dead_since.is_some() => return Ok(()),
+        Found::Held(_) => Entry::FoundDead { at: unix_ms() },
+    };
+    ledger.write(&standing.claim.lease, entry)
+}
+
+/// Whether a mark, `OWNER/RUN/LEASE`, is of this owner; whose own name may have a slash.
+fn is_of(mark: &str, owner: &str) -> bool {
+    let rest = mark.strip_prefix(owner).and_then(|rest| rest.strip_prefix('/'));
+    rest.is_some_and(|rest| rest.matches('/').count() == 1)
+}
+
 fn registry(
     libraries: &crate::config::Libraries,
     state: &StateDir,
@@ -363,23 +338,4 @@ fn registry(
 
 fn same_file(one: &Path, other: &Path) -> bool {
     matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
-}
-
-fn list(provisioner: &Provisioner, owner: &str) -> Result<Vec<Held>, Refused> {
-    if !provisioner.capabilities().has(Capabilities::LIST) {
-        return Err(Refused { why: "its plugin cannot list what is held".to_owned(), again: false });
-    }
-    let (asked, owner) = (provisioner.clone(), owner.to_owned());
-    open::within(LIST_LIMIT, "the plugin's list".to_owned(), move || {
-        asked.list(&owner, &Call::within(LIST_LIMIT))
-    })?
-    .map_err(Refused::from)
-}
-
-fn release(provisioner: &Provisioner, machine: &str) -> Result<(), Refused> {
-    let (asked, machine) = (provisioner.clone(), machine.to_owned());
-    open::within(RELEASE_LIMIT, "the plugin's release".to_owned(), move || {
-        asked.release(&machine, &Call::within(RELEASE_LIMIT))
-    })?
-    .map_err(Refused::from)
 }
