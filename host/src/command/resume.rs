@@ -4,18 +4,21 @@
 //! whose artifacts are as they were stay; everything else runs again. Machines of the dead run are freed first. A run that had come
 //! to its end, but not its reporters, is reported again.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use crate::{
     cli,
     config::{self, ExitStatus, Surroundings},
     core::{
         config::Past,
-        event::{ChainId, Event, Ms, Note},
+        event::{ChainId, Event, Ms, Note, TestId},
     },
     executor::artifacts,
     report::{Console, Follower as _},
-    store::{Execution, JournalReader, Ledger, Progress, RunDir, RunFile, StateDir},
+    store::{Execution, JournalReader, Ledger, Progress, Record, RunDir, RunFile, StateDir, What},
 };
 
 use super::{
@@ -43,6 +46,7 @@ pub(super) fn resume(
     let secrets = plan.as_ref().map(|plan| plan.secrets.clone()).unwrap_or_default();
     terminal.mask(&secrets);
     let freed = gc::free_run(&ledger_path, wanted.libraries.clone(), &state, around, &secrets, terminal)?;
+    progress.reopen_stopped();
     if progress.ended.is_some() && open_tests(&progress) == 0 && directory.is_complete() {
         let status = summary(&directory, &run_file, terminal)?;
         return Ok([status, freed].into_iter().collect());
@@ -50,8 +54,6 @@ pub(super) fn resume(
     if !directory.journal_is_whole() && !wanted.force {
         return Err(Error::Gaps(directory.path().to_owned()));
     }
-    progress.reopen_stopped();
-
     let mut plan = plan?;
     plan.libraries.files.splice(0..0, wanted.libraries.files.iter().cloned());
     let mut prepared = prepare(plan, &run_file.run, &state)?;
@@ -61,7 +63,9 @@ pub(super) fn resume(
     let first = restore(&mut prepared, &progress);
     artifacts::remove_leftovers(&directory.artifacts()).map_err(Error::State)?;
     let ledger = Ledger::open(&ledger_path)?;
-    run::go(prepared, run::Begin { directory, run_file, ledger, first, resumed: true }, &state, terminal)
+    let reopened = std::mem::take(&mut progress.reopened);
+    let begin = run::Begin { directory, run_file, ledger, first, resumed: true, reopened };
+    run::go(prepared, begin, &state, terminal)
 }
 
 fn progress(directory: &RunDir, run_file: &RunFile) -> Result<Progress, Error> {
@@ -83,16 +87,36 @@ fn summary(directory: &RunDir, run_file: &Arc<RunFile>, terminal: &Terminal) -> 
     let bar = terminal.bar().clone();
     let mut console =
         Console::new(run::style(terminal), Arc::clone(run_file), directory.path().to_owned(), bar);
-    let mut status = ExitStatus::Passed;
+    let mut records = Vec::new();
     while let Some(record) = reader.next_record().map_err(unreadable)? {
-        if let crate::store::What::Ended(ended) = &record.what {
+        records.push(record);
+    }
+    let mut status = ExitStatus::Passed;
+    for record in last_words(&records) {
+        if let What::Ended(ended) = &record.what {
             status = ExitStatus::ALL.into_iter().find(|one| one.code() == ended.exit).unwrap_or(status);
         }
-        if let Err(problem) = console.record(&record) {
+        if let Err(problem) = console.record(record) {
             tracing::error!("{problem}");
         }
     }
     Ok(status)
+}
+
+/// Of several sessions: each test's last verdict, and the last end.
+fn last_words(records: &[Record]) -> impl Iterator<Item = &Record> {
+    let mut last: HashMap<TestId, usize> = HashMap::new();
+    for (number, record) in records.iter().enumerate() {
+        if let What::Verdict { test, .. } = record.what {
+            last.insert(test, number);
+        }
+    }
+    let counts = move |(number, record): &(usize, &Record)| match record.what {
+        What::Verdict { test, .. } => last.get(&test) == Some(number),
+        What::Ended(_) => number + 1 == records.len(),
+        _ => true,
+    };
+    records.iter().enumerate().filter(counts).map(|(_, record)| record)
 }
 
 /// Results of one run are of one tree, one configuration, one set of plugins.

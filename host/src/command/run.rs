@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::{
     cli::Format,
     config::{ExitStatus, RunDirectory, RunPlan},
-    core::event::Event,
+    core::event::{Event, TestId},
     engine::{self, Chronicle, Engine, unix_ms},
     report::{self, Console, Follower, PluginReporter, Statistics, Style},
     store::{self, Ledger, RunDir, RunFile, RunPlatform, Session, StateDir, What},
@@ -48,7 +48,7 @@ pub(super) fn run(plan: RunPlan, terminal: &Terminal) -> Result<ExitStatus, Erro
     terminal.say(&headline(&prepared, &run));
     raise_descriptor_limit();
     let first = prepared.first_events();
-    let begin = Begin { directory, run_file, ledger, first, resumed: false };
+    let begin = Begin { directory, run_file, ledger, first, resumed: false, reopened: Vec::new() };
     go(prepared, begin, &state, terminal)
 }
 
@@ -60,6 +60,8 @@ pub(super) struct Begin {
     pub(super) first: Vec<Event>,
     /// An earlier process began it.
     pub(super) resumed: bool,
+    /// Tests whose verdict of then does not count.
+    pub(super) reopened: Vec<TestId>,
 }
 
 /// Starts readers and engine, and waits for the end.
@@ -69,14 +71,16 @@ pub(super) fn go(
     state: &StateDir,
     terminal: &Terminal,
 ) -> Result<ExitStatus, Error> {
-    let Begin { directory, run_file, ledger, first, resumed } = begin;
+    let Begin { directory, run_file, ledger, first, resumed, reopened } = begin;
     directory.set_complete(false).map_err(Error::State)?;
     let whole = directory.begin_journal()?;
     let mut journal = directory.journal()?;
     let offset = journal.length();
     let session = Session { host: run_file.host.clone(), pid: process::id(), resumed };
-    let begins = store::Record { at: unix_ms(), what: What::Session(session) };
-    journal.append(&begins).map_err(Error::State)?;
+    let reopened = reopened.into_iter().map(|test| What::Reopened { test });
+    for what in std::iter::once(What::Session(session)).chain(reopened) {
+        journal.append(&store::Record { at: unix_ms(), what }).map_err(Error::State)?;
+    }
     let (sender, inbox) = engine::inbox();
     let mut readers = Vec::new();
     let mut names = Vec::new();
@@ -159,7 +163,7 @@ pub(super) fn run_id() -> String {
 
 fn make_directory(wanted: &RunDirectory, run: &str) -> Result<RunDir, Error> {
     Ok(match wanted {
-        RunDirectory::Fresh { below } => RunDir::create_below(&below.join("atex-runs"), run)?,
+        RunDirectory::Fresh { below } => RunDir::create_below(&below.join(store::RUNS), run)?,
         RunDirectory::At(path) => RunDir::create(path)?,
     })
 }

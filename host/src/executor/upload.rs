@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 use tar::{Builder, EntryType, Header};
 
+use crate::store::RUNS;
+
 /// Below this, one write per file would cost more than the copy.
 const BUFFER: usize = 256 << 10;
 
@@ -22,15 +24,27 @@ pub(crate) fn send(root: &Path, to: &mut dyn Write) -> io::Result<()> {
 
 /// Sends what is in `root` if it is a directory; else the file `root` under the given name.
 pub(crate) fn send_as(root: &Path, name: &str, to: &mut dyn Write) -> io::Result<()> {
+    pack(root, name, Times::Kept, to)
+}
+
+/// Whether the times of files matter.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Times {
+    Kept,
+    /// All are 0.
+    LeftOut,
+}
+
+fn pack(root: &Path, name: &str, times: Times, to: &mut dyn Write) -> io::Result<()> {
     let mut tar = Builder::new(io::BufWriter::with_capacity(BUFFER, to));
     let metadata = fs::metadata(root).map_err(|e| named(root, &e))?;
     if metadata.is_dir() {
         let mut pending = vec![(root.to_path_buf(), PathBuf::from("."))];
         while let Some((directory, name)) = pending.pop() {
-            append_directory(&mut tar, &directory, &name, &mut pending)?;
+            append_directory(&mut tar, &directory, &name, times, &mut pending)?;
         }
     } else {
-        append_file(&mut tar, root, Path::new(name), &metadata)?;
+        append_file(&mut tar, root, Path::new(name), times, &metadata)?;
     }
     tar.into_inner()?.into_inner().map_err(io::IntoInnerError::into_error)?.flush()
 }
@@ -39,10 +53,11 @@ fn append_directory<W: Write>(
     tar: &mut Builder<W>,
     directory: &Path,
     name: &Path,
+    times: Times,
     pending: &mut Vec<(PathBuf, PathBuf)>,
 ) -> io::Result<()> {
     let metadata = fs::symlink_metadata(directory).map_err(|e| named(directory, &e))?;
-    tar.append_data(&mut header(&metadata, EntryType::Directory, 0), name, io::empty())?;
+    tar.append_data(&mut header(&metadata, EntryType::Directory, times, 0), name, io::empty())?;
     let entries = fs::read_dir(directory).map_err(|e| named(directory, &e))?;
     let mut entries = entries.collect::<io::Result<Vec<_>>>().map_err(|e| named(directory, &e))?;
     entries.sort_unstable_by_key(fs::DirEntry::file_name);
@@ -60,24 +75,26 @@ fn append_directory<W: Write>(
             }
         } else if metadata.is_symlink() {
             let target = fs::read_link(&path).map_err(|e| named(&path, &e))?;
-            tar.append_link(&mut header(&metadata, EntryType::Symlink, 0), &name, target)?;
+            tar.append_link(&mut header(&metadata, EntryType::Symlink, times, 0), &name, target)?;
         } else if metadata.is_file() {
-            append_file(tar, &path, &name, &metadata)?;
+            append_file(tar, &path, &name, times, &metadata)?;
         }
     }
     pending[first..].reverse();
     Ok(())
 }
 
-/// Runs of ours, and caches by the convention of bford.info/cachedir: what tools can make again, often large.
+/// Runs of ours, the directory where they are by default, and caches by the convention of bford.info/cachedir: what tools can make again, often large.
 fn is_left_out(directory: &Path) -> bool {
-    ["run.json", "CACHEDIR.TAG"].iter().any(|name| fs::symlink_metadata(directory.join(name)).is_ok())
+    directory.file_name().is_some_and(|name| name == RUNS)
+        || ["run.json", "CACHEDIR.TAG"].iter().any(|name| fs::symlink_metadata(directory.join(name)).is_ok())
 }
 
-/// SHA-256 of what [`send`] would send, in hexadecimal digits: names, kinds, modes, times and contents.
+/// SHA-256 of what [`send`] would send, in hexadecimal digits: names, kinds, modes and contents. Not times: a run directory that
+/// is made in the tree changes those of its parents, and a checkout of the same commit all of them.
 pub(crate) fn digest(root: &Path) -> io::Result<String> {
     let mut hasher = Sha256::new();
-    send(root, &mut hasher)?;
+    pack(root, ".", Times::LeftOut, &mut hasher)?;
     Ok(crate::text::hex(&hasher.finalize()))
 }
 
@@ -85,18 +102,24 @@ fn append_file<W: Write>(
     tar: &mut Builder<W>,
     path: &Path,
     name: &Path,
+    times: Times,
     metadata: &fs::Metadata,
 ) -> io::Result<()> {
     let file = File::open(path).map_err(|e| named(path, &e))?;
     let length = metadata.len();
-    tar.append_data(&mut header(metadata, EntryType::Regular, length), name, Exactly { file, left: length })
+    tar.append_data(
+        &mut header(metadata, EntryType::Regular, times, length),
+        name,
+        Exactly { file, left: length },
+    )
 }
 
-fn header(metadata: &fs::Metadata, kind: EntryType, length: u64) -> Header {
+fn header(metadata: &fs::Metadata, kind: EntryType, times: Times, length: u64) -> Header {
     let mut header = Header::new_gnu();
     header.set_entry_type(kind);
     header.set_mode(metadata.mode() & 0o7777);
-    header.set_mtime(u64::try_from(metadata.mtime()).unwrap_or(0));
+    let modified = if times == Times::Kept { u64::try_from(metadata.mtime()).unwrap_or(0) } else { 0 };
+    header.set_mtime(modified);
     header.set_size(length);
     header
 }

@@ -23,8 +23,8 @@ pub(crate) trait Follower: Send {
     /// An error is counted and told; the next record comes all the same.
     fn record(&mut self, record: &Record) -> Result<(), String>;
     /// Everything that is written so far was told. Called again after this time at the latest; `None`: after the next record.
-    fn caught_up(&mut self) -> Option<Duration> {
-        None
+    fn caught_up(&mut self) -> Result<Option<Duration>, String> {
+        Ok(None)
     }
 }
 
@@ -64,21 +64,39 @@ impl Reading {
         }
         let mut reader = JournalReader::open(journal, offset)?;
         loop {
-            while let Some(record) = reader.next_record()? {
+            let mut next = reader.next_record()?;
+            while let Some(record) = next {
+                next = reader.next_record()?;
+                let ended = matches!(record.what, What::Ended(_));
+                // Once an earlier session came to its end; then the run was resumed.
+                if ended && next.is_some() {
+                    continue;
+                }
+                if ended {
+                    // Whoever has kept something back until it is caught up tells it before the end.
+                    self.caught_up();
+                }
                 if let Err(problem) = self.follower.record(&record) {
                     self.problem(problem);
                 }
-                if matches!(record.what, What::Ended(_)) {
-                    self.follower.caught_up();
+                if ended {
+                    self.caught_up();
                     return Ok(());
                 }
             }
-            let limit = self.follower.caught_up();
+            let limit = self.caught_up();
             if woken.wait(Instant::now() + REST, limit) == Heard::Over {
                 // Whatever it wrote has been read.
                 return Ok(());
             }
         }
+    }
+
+    fn caught_up(&mut self) -> Option<Duration> {
+        self.follower.caught_up().unwrap_or_else(|problem| {
+            self.problem(problem);
+            None
+        })
     }
 
     fn problem(&mut self, problem: String) {

@@ -4,7 +4,7 @@
 //! known whether it is the one that counts. So executions are kept back until their test has its verdict: all results of a
 //! test come together.
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc};
+use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use atex_plugin_api::{
     Facts,
@@ -43,6 +43,9 @@ pub(crate) struct PluginReporter {
     /// Executions whose test has no verdict yet.
     waiting: HashMap<TestId, Vec<Execution>>,
     machines: HashMap<LeaseId, (String, Facts)>,
+    /// Verdicts that are not told yet, because what is read is old: the run may have been resumed since, and the test run again.
+    /// `None`: what is read is new.
+    kept_back: Option<Vec<(TestId, Verdict)>>,
 }
 
 impl PluginReporter {
@@ -61,6 +64,7 @@ impl PluginReporter {
             metadata,
             waiting: HashMap::new(),
             machines: HashMap::new(),
+            kept_back: Some(Vec::new()),
         }
     }
 
@@ -121,6 +125,14 @@ impl PluginReporter {
         event.attempt = attempt.into();
         event.machine = self.machines.get(&lease).map(|(id, _)| id.clone()).unwrap_or_default();
         self.tell(ReportEvent::Test(&event))
+    }
+
+    /// Tells a verdict, unless it is too early to say that it counts.
+    fn on_verdict(&mut self, test: TestId, verdict: &Verdict) -> Result<(), String> {
+        let Some(kept_back) = &mut self.kept_back else { return self.verdict(test, verdict) };
+        kept_back.retain(|(of, _)| *of != test);
+        kept_back.push((test, verdict.clone()));
+        Ok(())
     }
 
     /// All executions of the test, the one that counts last.
@@ -219,7 +231,13 @@ impl Follower for PluginReporter {
                 self.waiting.entry(execution.test).or_default().push((**execution).clone());
                 Ok(())
             }
-            What::Verdict { test, verdict } => self.verdict(*test, verdict),
+            What::Verdict { test, verdict } => self.on_verdict(*test, verdict),
+            What::Reopened { test } => {
+                if let Some(kept_back) = &mut self.kept_back {
+                    kept_back.retain(|(of, _)| of != test);
+                }
+                Ok(())
+            }
             What::Ended(ended) => {
                 let mut end = RunEnded::default();
                 end.ended = record.at;
@@ -232,6 +250,14 @@ impl Follower for PluginReporter {
             }
             _ => Ok(()),
         }
+    }
+
+    fn caught_up(&mut self) -> Result<Option<Duration>, String> {
+        let mut told = Ok(());
+        for (test, verdict) in self.kept_back.take().unwrap_or_default() {
+            told = told.and(self.verdict(test, &verdict));
+        }
+        told.map(|()| None)
     }
 }
 

@@ -67,9 +67,9 @@ impl Follower for Recorder {
         Ok(())
     }
 
-    fn caught_up(&mut self) -> Option<Duration> {
+    fn caught_up(&mut self) -> Result<Option<Duration>, String> {
         self.write();
-        None
+        Ok(None)
     }
 }
 
@@ -141,6 +141,6 @@ mod tests {
         let mut recorder = Recorder::new(directory.path().to_owned(), run());
         assert_eq!(recorder.begin(), Ok(()));
         assert_eq!(recorder.record(&finished(1, 0)), Ok(()));
-        assert_eq!((recorder.caught_up(), recorder.samples.len()), (None, 0));
+        assert_eq!((recorder.caught_up(), recorder.samples.len()), (Ok(None), 0));
     }
 }

@@ -42,7 +42,7 @@ impl Follower for Statistics {
         Ok(())
     }
 
-    fn caught_up(&mut self) -> Option<Duration> {
+    fn caught_up(&mut self) -> Result<Option<Duration>, String> {
         let now = Instant::now();
         if now >= self.next {
             // A line that comes late does not make the others late.
@@ -52,7 +52,7 @@ impl Follower for Statistics {
             let unix = jiff::Timestamp::now().as_millisecond();
             (self.say)(&self.count.line(u64::try_from(unix).unwrap_or(0)));
         }
-        Some(self.next.saturating_duration_since(now))
+        Ok(Some(self.next.saturating_duration_since(now)))
     }
 }
 
@@ -207,10 +207,10 @@ mod tests {
         let (said, lines) = mpsc::channel();
         let say = move |line: &str| said.send(line.to_owned()).unwrap();
         let mut statistics = Statistics::new(Duration::from_mins(10), 3, say);
-        assert!(statistics.caught_up().unwrap() <= Duration::from_mins(10));
+        assert!(statistics.caught_up().unwrap().unwrap() <= Duration::from_mins(10));
         assert!(lines.try_recv().is_err());
         statistics.next = Instant::now();
-        let again = statistics.caught_up().unwrap();
+        let again = statistics.caught_up().unwrap().unwrap();
         assert!(lines.try_recv().unwrap().starts_with("0 of 3 tests"));
         assert!(again > Duration::ZERO && again <= Duration::from_mins(10));
     }

@@ -28,6 +28,6 @@ pub use record::{
 };
 #[cfg(test)]
 pub(crate) use run_dir::tests::run_file;
-pub use run_dir::{RunDir, RunDirError, VERSION, Whole};
+pub use run_dir::{RUNS, RunDir, RunDirError, VERSION, Whole};
 pub use state::StateDir;
 pub use syncer::Syncer;

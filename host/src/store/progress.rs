@@ -7,7 +7,7 @@ use std::{collections::HashMap, io};
 
 use crate::core::{
     config::{Past, Resume},
-    event::{ChainId, ExecutionId, LeaseId, Ms, NONE, Note},
+    event::{ChainId, ExecutionId, LeaseId, Ms, NONE, Note, TestId},
     verdict::{Cause, Verdict},
 };
 
@@ -34,6 +34,8 @@ pub struct Progress {
     pub sessions: u32,
     /// Lines that could not be read.
     pub damaged: u64,
+    /// Tests whose verdict is in the journal and does not count: their artifacts are not as they were, or they did not run.
+    pub reopened: Vec<TestId>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -64,11 +66,12 @@ impl Progress {
                 Err(error) => return Err(error),
             }
         }
-        for test in &mut it.tests {
+        for (number, test) in it.tests.iter_mut().enumerate() {
             if let Some(judged) = test.verdict.as_ref().and_then(Verdict::judged)
                 && !it.executions.get(&judged.execution).is_some_and(&mut is_intact)
             {
                 test.verdict = None;
+                it.reopened.push(number as TestId);
             }
         }
         Ok(it)
@@ -76,9 +79,10 @@ impl Progress {
 
     /// Forgets the verdicts of tests that did not run, or not again, because the run was stopped.
     pub fn reopen_stopped(&mut self) {
-        for test in &mut self.tests {
+        for (number, test) in self.tests.iter_mut().enumerate() {
             if test.verdict.as_ref().and_then(Verdict::cause).is_some_and(Cause::is_stop) {
                 test.verdict = None;
+                self.reopened.push(number as TestId);
             }
         }
     }
@@ -146,6 +150,11 @@ impl Progress {
             What::Verdict { test, verdict } => {
                 if let Some(test) = self.tests.get_mut(test as usize) {
                     test.verdict = Some(verdict);
+                }
+            }
+            What::Reopened { test } => {
+                if let Some(test) = self.tests.get_mut(test as usize) {
+                    test.verdict = None;
                 }
             }
             What::Ended(ended) => self.ended = Some(ended),

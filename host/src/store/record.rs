@@ -102,6 +102,10 @@ pub enum What {
         test: TestId,
         verdict: Verdict,
     },
+    /// The verdict that a test had does not count any more: it is to run again. Follows the record of a session that resumes.
+    Reopened {
+        test: TestId,
+    },
     /// Something that people should know.
     Warning {
         text: String,

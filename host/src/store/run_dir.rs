@@ -46,6 +46,9 @@ pub enum RunDirError {
     Unreadable { path: PathBuf, error: serde_json::Error },
 }
 
+/// Where run directories are made, if nobody names one.
+pub const RUNS: &str = "atex-runs";
+
 /// Of the format of run.json and of the journal: what a host must know at least to read them.
 pub const VERSION: u32 = 1;
 
