@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    config::{Dialect, Limits, PoolChoice, RunPlan},
+    config::{Dialect, Limits, PoolChoice, RunPlan, playbooks_refused},
     core::event::TestId,
     executor::{
         spec::{self, Site, TestSpec, Variables},
@@ -107,6 +107,16 @@ fn select_tests(plan: RunPlan, state: &StateDir, needs_pools: bool) -> Result<Se
         let known = names.iter().find(|(name, _)| *name == platform.name);
         known.map(|(_, plans)| plans.clone()).unwrap_or_default()
     });
+    let has_playbooks = |found: &&DiscoveredPlan| {
+        found
+            .prepare
+            .iter()
+            .chain(&found.finish)
+            .any(|phase| matches!(phase.action, spec::Action::Ansible { .. }))
+    };
+    if let Some(found) = plans.iter().find(has_playbooks).filter(|_| needs_pools && !plan.allow.tree) {
+        return Err(playbooks_refused(found.name.as_deref().unwrap_or("/")).into());
+    }
     for (number, found) in plans.iter().enumerate().filter(|_| needs_pools) {
         if plan.platforms[number].pools == PoolChoice::Unspecified
             && let Some(pool) = provision::pool(&plan, found)?

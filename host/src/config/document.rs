@@ -85,9 +85,10 @@ impl Document {
         let raw = yaml::parse(&text).map_err(|error| {
             ConfigError::new(error.message).in_source(Source::File(file.clone(), error.position))
         })?;
+        let base = file.parent().unwrap_or(FilePath::new(".")).to_owned();
         let mut document = Self { script: Some(Arc::new(Script { file, text })), ..Self::none() };
         if !trusted {
-            trust::check(&raw).map_err(|error| document.located(error, Part::Value))?;
+            trust::check(&raw, &base).map_err(|error| document.located(error, Part::Value))?;
         }
         document.fill(&raw, lookup, secrets)?;
         Ok(document)

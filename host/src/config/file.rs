@@ -193,7 +193,7 @@ pub(crate) struct ReporterHost {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct LimitsEntry {
-    /// Failed set-ups in a row after which a pool is given up; 10.
+    /// Failed set-ups in a row after which a platform gets no more machines; 10.
     pub(crate) setup_failures: Option<u32>,
     /// Failed reservations in a row after which a pool is given up; 10.
     pub(crate) reserve_failures: Option<u32>,

@@ -36,7 +36,7 @@ pub use file::schema;
 pub use path::{Path, Step};
 pub use plan::{
     AdjustRule, Dialect, HostOptions, Libraries, Limits, Origin, Permissions, PlanChoice, Platform, Pool,
-    PoolChoice, Reporter, RunDirectory, RunPlan, Selection, Upload, local_refused,
+    PoolChoice, Reporter, RunDirectory, RunPlan, Selection, Upload, local_refused, playbooks_refused,
 };
 pub use resolve::{check_patterns, check_plugin_name, libraries, plan, plan_again, reporters};
 pub use schemas::PATH_MARK;

@@ -207,7 +207,7 @@ pub struct Selection {
 /// Limits of the run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Set-ups that may fail in a row in a pool before the pool is given up.
+    /// Set-ups that may fail in a row before the platform gets no more machines.
     pub setup_failures: u32,
     /// Reservations that may fail in a row in a pool before the pool is given up.
     pub reserve_failures: u32,
@@ -268,6 +268,8 @@ pub enum RunDirectory {
 pub struct Permissions {
     /// A plan's `how: local` may run tests on this box.
     pub local: bool,
+    /// The tree may run programs on this box: playbooks of its plans.
+    pub tree: bool,
     /// No test selected is a success.
     pub empty: bool,
     /// What is not supported in plans is left out with a warning.
@@ -352,6 +354,14 @@ pub fn local_refused(plan: &str) -> ConfigError {
         "the plan {plan} wants to run its tests on this box (`how: local`), and tests can wreck it"
     ))
     .help("say yes with --allow-local, or name other machines with --provisioner")
+}
+
+/// What to say of a plan with playbooks unless [`Permissions::tree`]: they run here, and can do anything.
+pub fn playbooks_refused(plan: &str) -> ConfigError {
+    ConfigError::new(format!(
+        "the plan {plan} wants to run ansible playbooks of the tree, which run on this box"
+    ))
+    .help("say --trust-tree if you know whose they are")
 }
 
 fn split(platform: &Platform, plans: Vec<String>) -> Vec<Platform> {

@@ -94,6 +94,11 @@ pub fn check_plugin_name(name: &str) -> Result<(), String> {
     checks::plugin(name)
 }
 
+/// The reporter that is there if nobody names one, with other options but at the same place.
+fn is_default_reporter(spec: &Spec) -> bool {
+    spec.value()["use"] == DEFAULT_REPORTER && spec.value().get("path").is_none()
+}
+
 fn plugin_directories(around: &Surroundings) -> Vec<PathBuf> {
     let search = around.variable(PLUGIN_PATH).unwrap_or_default();
     let named = search.split(':').filter(|directory| !directory.is_empty());
@@ -187,6 +192,7 @@ impl Maker<'_> {
         let tree = &self.options.tree;
         Permissions {
             local: self.options.allow_local,
+            tree: tree.trust_tree,
             empty: tree.allow_empty,
             unsupported: tree.ignore_unsupported,
             strict: self.options.strict,
@@ -314,6 +320,8 @@ impl Maker<'_> {
     fn reporters(&mut self, asked: &mut RunOptions) -> Result<Vec<Reporter>, ConfigError> {
         let path = Path::default().key("reporters");
         let mut reporters = match &self.document.content.reporters {
+            // One that is asked for takes the place of the one that would be there anyway: they would write to the same files.
+            None if asked.reporter.iter().any(is_default_reporter) => Vec::new(),
             None => vec![entries::bare_reporter(DEFAULT_REPORTER, self.base())?],
             Some(list) => list
                 .iter()

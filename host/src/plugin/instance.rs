@@ -73,7 +73,12 @@ impl Instance {
     }
 
     pub(super) fn error(&self, what: impl Into<String>, error: atex_plugin_api::Error) -> CallError {
-        CallError { kind: self.kind, name: self.name.clone(), what: what.into(), error: self.masked(error) }
+        let error = self.masked(error);
+        if !error.detail().is_empty() {
+            let (kind, name, detail) = (self.kind.word(), self.name.as_str(), self.printable(error.detail()));
+            tracing::debug!(target: "plugin", kind, name, "{error}: {detail}");
+        }
+        CallError { kind: self.kind, name: self.name.clone(), what: what.into(), error }
     }
 
     /// What it said of a failure.
@@ -172,9 +177,12 @@ impl Services for Callbacks {
         }
     }
     fn progress(&self, text: &str) {
+        let text = self.instance.printable(text);
         if let Some(listener) = &self.call.progress {
-            listener(&self.instance.printable(text));
+            return listener(&text);
         }
+        let (kind, name) = (self.instance.kind.word(), self.instance.name.as_str());
+        tracing::info!(target: "plugin", kind, name, "{text}");
     }
     fn cancelled(&self) -> bool {
         self.call.cancel.cancelled()

@@ -61,6 +61,7 @@ impl Library {
 
     fn try_open(path: &Path, trust: Trust) -> Result<Self, Refusal> {
         // Without a slash the dynamic loader would search its own path.
+        check_links(path)?;
         let path = path.canonicalize().map_err(|error| unreadable(&error))?;
         let warnings = check_writers(&path, trust)?;
         elf::check(&mut File::open(&path).map_err(|error| unreadable(&error))?)?;
@@ -103,6 +104,26 @@ fn unreadable(error: &io::Error) -> Refusal {
 }
 
 /// Code that others can change is code of others.
+/// Whoever may write to the directory of a symbolic link says where it leads.
+fn check_links(path: &Path) -> Result<(), Refusal> {
+    /// As the kernel has it.
+    const MOST_LINKS: usize = 40;
+    let mut link = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        let Ok(target) = link.read_link() else { break };
+        let directory = match link.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        let metadata = directory.metadata().map_err(|error| unreadable(&error))?;
+        if metadata.mode() & WORLD_WRITABLE != 0 {
+            return Err(Refusal::WritableByAnybody { what: "the directory of its link", path: directory });
+        }
+        link = directory.join(target);
+    }
+    Ok(())
+}
+
 fn check_writers(path: &Path, trust: Trust) -> Result<Vec<Warning>, Refusal> {
     let metadata = path.metadata().map_err(|error| unreadable(&error))?;
     if !metadata.is_file() {
@@ -270,5 +291,27 @@ mod tests {
             refusal(&file, Trust::Warn),
             Refusal::WritableByAnybody { what: "its directory", .. }
         ));
+    }
+
+    #[test]
+    fn a_link_that_anybody_may_change_is_refused() {
+        let (good, open) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let file = good.path().join("libx.so");
+        std::fs::write(&file, "text").unwrap();
+        let (first, second) = (good.path().join("first.so"), open.path().join("second.so"));
+        std::os::unix::fs::symlink(&file, &second).unwrap();
+        std::os::unix::fs::symlink(&second, &first).unwrap();
+        assert_eq!(refusal(&first, Trust::Warn), Refusal::Elf(elf::ElfFault::NotElf));
+        std::fs::set_permissions(open.path(), PermissionsExt::from_mode(0o777)).unwrap();
+        for link in [&first, &second] {
+            assert!(
+                matches!(
+                    refusal(link, Trust::Warn),
+                    Refusal::WritableByAnybody { what: "the directory of its link", .. }
+                ),
+                "{}",
+                link.display()
+            );
+        }
     }
 }

@@ -604,6 +604,22 @@ fn what_a_plugin_says_is_blamed_on_the_line_of_its_entry() {
 }
 
 #[test]
+fn the_usual_reporter_may_be_given_with_other_options() {
+    for (given, expected) in [
+        ("jsonl,compress=xz", &["jsonl"][..]),
+        ("jsonl,path=x", &["jsonl", "jsonl"]),
+        ("web", &["jsonl", "web"]),
+    ] {
+        let plan = Fixture::named("spares: 1").with(|options| options.reporter = specs(&[given])).plan();
+        let plugins: Vec<_> = plan.reporters.iter().map(|it| it.plugin.plugin.as_str()).collect();
+        assert_eq!(plugins, expected, "{given}");
+    }
+    // What the configuration names is added to.
+    let named = Fixture::named("reporters: [jsonl]").with(|options| options.reporter = specs(&["jsonl"]));
+    assert_eq!(named.plan().reporters.len(), 2);
+}
+
+#[test]
 fn uses_of_one_plugin_have_names_of_their_own() {
     let yaml = "policies: [{use: order, by: a}, {use: order, by: b}, {use: shuffle, name: order}]\nold-results: jsonl\n";
     let plan = Fixture::named(yaml).with(|options| options.reporter = specs(&["jsonl,path=x"])).plan();
