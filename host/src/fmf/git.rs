@@ -115,6 +115,10 @@ fn check_address(url: &str) -> Result<(), GitError> {
     if url.contains('$') {
         return wrong("variables in plans are not expanded");
     }
+    // What it names would depend on the directory that the host was started in.
+    if !url.starts_with('/') && !url.contains(':') {
+        return wrong("it is a relative path; write it in full, or use `path`");
+    }
     if url.split_once("::").is_some_and(|(helper, _)| helper.chars().all(|c| c.is_ascii_alphanumeric())) {
         return wrong("remote helpers are not used");
     }
@@ -190,7 +194,10 @@ impl<'a> Repository<'a> {
         let name = reference.unwrap_or("HEAD");
         let (commit, stale) = match self.fetch(name) {
             Ok(commit) => (commit, None),
-            Err(GitError::Fetch { stderr, .. }) if self.known(name).is_some() => {
+            // A server that answers, and does not have it, is no server that cannot be reached.
+            Err(GitError::Fetch { stderr, .. })
+                if self.known(name).is_some() && !stderr.contains("couldn't find remote ref") =>
+            {
                 (self.known(name).unwrap_or_default(), Some(stderr))
             }
             Err(error) => return Err(error),
@@ -449,6 +456,17 @@ mod tests {
     }
 
     #[test]
+    fn what_the_server_does_not_have_any_more_is_not_taken_from_the_cache() {
+        let origin = Origin::new();
+        origin.git(&["branch", "gone"]);
+        let cache = tempfile::tempdir().unwrap();
+        Cache::new(cache.path()).fetch(&origin.url(), Some("gone")).unwrap();
+        origin.git(&["branch", "-D", "gone"]);
+        let error = Cache::new(cache.path()).fetch(&origin.url(), Some("gone")).unwrap_err();
+        assert!(matches!(error, GitError::Fetch { .. }), "{error}");
+    }
+
+    #[test]
     fn many_at_once_get_the_same_tree() {
         let origin = Origin::new();
         let url = origin.url();
@@ -464,8 +482,17 @@ mod tests {
     #[test]
     fn what_git_could_take_for_something_else_is_refused() {
         let cache = Cache::new("/nonexistent");
-        for url in ["", "-oProxyCommand=x", "--upload-pack=x", "ext::sh -c x", "a b", "x\n", "ext::x", "$URL"]
-        {
+        for url in [
+            "",
+            "-oProxyCommand=x",
+            "--upload-pack=x",
+            "ext::sh -c x",
+            "a b",
+            "x\n",
+            "ext::x",
+            "$URL",
+            "../lib",
+        ] {
             assert!(matches!(cache.fetch(url, None), Err(GitError::Address { .. })), "{url}");
         }
         for reference in ["", "-x", "@file", "a..b", "a b", "x^{/y}", "$REF", "a:b"] {

@@ -126,8 +126,8 @@ impl Regex {
 pub struct Cache(HashMap<String, Arc<Regex>>);
 
 impl Cache {
-    /// More patterns than any tree has; then the cache starts again.
-    const CAPACITY: usize = 1000;
+    /// More patterns than are in use at a time; then the cache starts again. Each may take up to eight megabytes.
+    const CAPACITY: usize = 64;
 
     pub fn get(&mut self, pattern: &str) -> Result<Arc<Regex>, Error> {
         if let Some(known) = self.0.get(pattern) {

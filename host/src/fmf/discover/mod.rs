@@ -166,6 +166,7 @@ impl Discoverer {
     /// The tests of one platform. Runs git if plans or tests name repositories; else only the tree's own files are read.
     pub fn discover(&self, request: &Request<'_>) -> Result<Discovered, DiscoverError> {
         let mut context = Context::new();
+        context.ignore_case(request.dialect == Dialect::Tmt);
         for (dimension, values) in request.context {
             for value in values {
                 context.add(dimension.as_str(), value);
@@ -310,7 +311,12 @@ impl Search<'_> {
             return Ok((root, String::new()));
         }
         if let (None, None, Some(path)) = (url, reference, path) {
-            return Ok((super::normalize(&root.join(path)), String::new()));
+            let directory = super::normalize(&root.join(path));
+            // A tree elsewhere is one because somebody made it one; any other directory is nobody's to send to machines.
+            if matches!(section.source, Source::Shell(_)) && !directory.starts_with(&root) {
+                return Err(wrong(plan, section, "path", "leads out of the tree".to_owned()));
+            }
+            return Ok((directory, String::new()));
         }
         let mut inner = path.as_deref().unwrap_or("").trim_matches('/').to_owned();
         let url = if let Some(url) = url {

@@ -136,6 +136,12 @@ impl<'a> Keys<'a> {
     }
 
     /// What nobody asked for is not supported.
+    /// Keys that nobody has asked for.
+    pub(crate) fn unknown(&self) -> impl Iterator<Item = String> + '_ {
+        let keys = self.map.keys().map(ToString::to_string);
+        keys.filter(|key| !self.seen.contains(key.as_str()) && !key.starts_with("extra-"))
+    }
+
     pub(crate) fn finish(self, notes: &mut Notes) -> Result<(), DiscoverError> {
         for (key, value) in self.map {
             let key = key.to_string();

@@ -803,6 +803,36 @@ mod unsupported {
     }
 
     #[test]
+    fn a_mistyped_step_is_told() {
+        for (keys, said) in [
+            ("discover: {}\nprepar: {how: shell, script: x}", "did you mean `prepare`?"),
+            ("discover: {}\nenviroment: {A: 1}", "did you mean `environment`?"),
+            (
+                "discover: {}\nreport: [{how: display}, {how: junit, file: r.xml}]",
+                "`how: junit` is not supported",
+            ),
+        ] {
+            let warnings = plan_with(keys).discover().warnings;
+            assert!(warnings.len() == 1 && warnings[0].contains(said), "{keys}: {warnings:?}");
+        }
+    }
+
+    #[test]
+    fn a_plan_that_only_stands_for_another_is_one() {
+        let import = "plan: {import: {url: 'https://x/y', name: /plans/real}}\n";
+        let error = Fixture::new(&[("t.fmf", "test: t"), ("p.fmf", import)]).error();
+        assert!(error.contains("`plan.import`"), "{error}");
+    }
+
+    #[test]
+    fn case_matters_where_the_dialect_has_it() {
+        let test = "test: t\nadjust: {enabled: false, when: distro == Fedora}\n/x: {}\n";
+        let fixture = Fixture::new(&[("t.fmf", test)]).context("distro", "fedora-42");
+        assert_eq!(fixture.names(), [] as [&str; 0]);
+        assert_eq!(fixture.atex().names(), ["/t/x"]);
+    }
+
+    #[test]
     fn elsewhere_it_is_a_warning_once() {
         let plans = "discover: {how: fmf}\nlogin: {when: fail}\ncleanup: {how: tmt}\n/a: {}\n/b: {}\n";
         let fixture = Fixture::new(&[("t.fmf", "test: t"), ("p.fmf", plans)]).plan(".*");

@@ -60,5 +60,8 @@ fn is_plan(node: Node<'_>) -> bool {
     node.is_selected()
         && !data.contains_key("test")
         && !data.get("story").is_some_and(Value::is_true)
-        && (data.contains_key("discover") || data.contains_key("execute"))
+        && (data.contains_key("discover")
+            || data.contains_key("execute")
+            // One that stands for another, elsewhere.
+            || data.get("plan").is_some_and(|plan| plan.get("import").is_some()))
 }

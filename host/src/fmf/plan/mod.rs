@@ -24,7 +24,7 @@ use super::discover::error::{DiscoverError, Place};
 use super::discover::reader::{Keys, Notes, plain};
 use super::value::Map;
 use super::{Node, Value};
-use crate::config::Dialect;
+use crate::config::{Dialect, nearest};
 use crate::executor::spec::{Framework, Phase, Variables};
 
 /// One entry of a step that is mapped to plugins: `provision`, `report`.
@@ -84,6 +84,19 @@ const IGNORED: [&str; 14] = [
     "gate",
 ];
 
+/// Keys whose absence would make wrong verdicts.
+const TELLING: [&str; 9] = [
+    "discover",
+    "prepare",
+    "execute",
+    "finish",
+    "provision",
+    "report",
+    "context",
+    "environment",
+    "environment-file",
+];
+
 impl Plan {
     pub(crate) fn read(
         node: Node<'_>,
@@ -99,7 +112,9 @@ impl Plan {
             environment::set(&mut environment, &name, value);
         }
         let context = dimensions(&mut keys)?;
-        let merged = merged_context(reading.context, &context);
+        let mut merged = merged_context(reading.context, &context);
+        // tmt leaves case aside where metadata is adjusted, and only there.
+        merged.ignore_case(false);
         let reading = &Reading { context: &merged, ..*reading };
         let execute = Execute::read(&mut keys, reading, notes)?;
         let sections = section::sections(&mut keys, execute.tests(), reading, notes)?;
@@ -116,9 +131,23 @@ impl Plan {
             framework: execute.framework,
             place: place.clone(),
         };
+        for step in plan.report.iter().filter(|step| step.how != "display") {
+            notes.warn(format!(
+                "{}: `{}`: `how: {}` is not supported and left out; --reporter names what there is",
+                step.place, step.key, step.how
+            ));
+        }
         for key in ["login", "cleanup", "reboot"] {
             if keys.value(key).is_some() {
                 notes.warn(format!("the step `{key}` of plans is not supported and left out"));
+            }
+        }
+        // Others may be inherited, or somebody's own.
+        for key in keys.unknown() {
+            if let Some(near) = nearest(&key, TELLING) {
+                notes.warn(format!(
+                    "{place}: `{key}` is no key of plans and left out; did you mean `{near}`?"
+                ));
             }
         }
         Ok(plan)
