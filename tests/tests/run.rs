@@ -43,7 +43,9 @@ fn everything_passing_is_success() {
 #[test]
 fn wrong_use_is_found_before_anything_is_made() {
     let place = Place::new(&[("a.fmf", "test: 'true'\n")]).unwrap();
-    let cases: [(&[&str], &str); 8] = [
+    let uploads = place.write("uploads.yaml", "uploads: [{from: ./not-there, to: /x}]\n").unwrap();
+    let cases: [(&[&str], &str); 9] = [
+        (&["--provisioner", "local", "--config", uploads.to_str().unwrap()], "not-there"),
         (&["--no-such-option"], "--no-such-option"),
         (&["--provisioner", "locl"], "did you mean"),
         (&["--provisioner", "local,colour=red"], "colour"),

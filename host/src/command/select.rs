@@ -117,6 +117,10 @@ fn select_tests(plan: RunPlan, state: &StateDir, needs_pools: bool) -> Result<Se
     if let Some(found) = plans.iter().find(has_playbooks).filter(|_| needs_pools && !plan.allow.tree) {
         return Err(playbooks_refused(found.name.as_deref().unwrap_or("/")).into());
     }
+    let uploads = plan.platforms.iter().flat_map(|platform| &platform.uploads);
+    for upload in uploads.filter(|_| needs_pools) {
+        upload.check()?;
+    }
     for (number, found) in plans.iter().enumerate().filter(|_| needs_pools) {
         if plan.platforms[number].pools == PoolChoice::Unspecified
             && let Some(pool) = provision::pool(&plan, found)?

@@ -182,6 +182,14 @@ pub struct Upload {
     pub to: String,
 }
 
+impl Upload {
+    /// Whether it is there: else every machine would be reserved in vain.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let missing = |error| format!("`uploads`: cannot read {}: {error}", self.from.display());
+        std::fs::metadata(&self.from).map(drop).map_err(|error| ConfigError::new(missing(error)))
+    }
+}
+
 /// Changes to the final metadata of tests whose name matches.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AdjustRule {
