@@ -102,6 +102,36 @@ fn provisioners() -> Result<()> {
     })
 }
 
+/// One policy that never answers costs its own opinion: the others of its chain are still heard.
+#[test]
+fn a_policy_that_is_silent_leaves_the_others_their_say() -> Result<()> {
+    for method in ["judge", "rank", "note"] {
+        let place = Place::new(&[("a.fmf", "test: exit 1\n")])?;
+        let config = format!(
+            "provisioners: {{here: {{use: local, max: 1}}}}\n\
+             policies: [{{use: faulty, fault: block, in: {method}}}, {{use: reruns, max: 1}}]\n"
+        );
+        let config = place.write("config.yaml", &config)?;
+        let (plugin, run_dir) = (place.plugin("test-faulty"), place.run_dir());
+        let args = [OsStr::new("--config"), config.as_ref(), OsStr::new("--plugin"), plugin.as_ref()];
+        let ran = place.run(args.into_iter().chain([OsStr::new("--run-dir"), run_dir.as_ref()]))?;
+        ensure!(ran.code() == 1, "{method}: exit {}: {}", ran.code(), ran.stderr);
+        let runs = place.journal()?.iter().filter(|record| record["what"] == "started").count();
+        ensure!(runs == 2, "{method}: {runs} runs: {}", ran.stderr);
+    }
+    Ok(())
+}
+
+/// Wrong metadata of a test is wrong use, whoever finds it.
+#[test]
+fn what_a_policy_finds_wrong_in_a_test_costs_no_machine() -> Result<()> {
+    let place = Place::new(&[("a.fmf", "test: 'true'\nextra-priority: high\n")])?;
+    let ran = place.run_tree(&["--policy", "priority"])?;
+    ensure!(ran.code() == 2 && ran.stderr.contains("policy `priority`"), "{}: {}", ran.code(), ran.stderr);
+    ensure!(!place.run_dir().exists(), "something was made");
+    Ok(())
+}
+
 /// A plugin that breaks its promise, and leaves a machine behind when it fails: the host looks, and gives it back.
 #[test]
 fn what_a_failed_reservation_leaves_is_given_back() -> Result<()> {

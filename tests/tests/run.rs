@@ -164,6 +164,35 @@ fn plans_environment_prepare_and_finish_reach_the_machine() {
     assert!(shared.join("finished").is_file());
 }
 
+/// Also where both could have the same machine, one after the other.
+#[test]
+fn each_plan_prepares_and_finishes_its_own_machines() {
+    let plan = "
+discover: {how: fmf}
+execute: {how: tmt}
+/one:
+    prepare: {how: shell, script: 'echo FROM_ONE=1 >> $TMT_PLAN_ENVIRONMENT_FILE; echo one >> $STATE/begun'}
+    finish: {how: shell, script: 'echo one >> $STATE/finished'}
+/two:
+    prepare: {how: shell, script: 'echo two >> $STATE/begun'}
+    finish: {how: shell, script: 'echo \"two${FROM_ONE-}\" >> $STATE/finished'}
+";
+    let place = Place::new(&[("plans.fmf", plan), ("a.fmf", "test: 'true'\n")]).unwrap();
+    let state = place.write("shared/x", "").unwrap();
+    let shared = state.parent().unwrap();
+    let run_dir = place.run_dir();
+    let state = format!("STATE={}", shared.display());
+    let args = ["--plan", ".*", "--provisioner", "local,max=1", "--env", &state, "--run-dir"];
+    let ran = place.run(args.iter().map(AsRef::as_ref).chain([run_dir.as_os_str()])).unwrap();
+    assert_eq!(ran.code(), 0, "{}{}", ran.stdout, ran.stderr);
+    for file in ["begun", "finished"] {
+        let text = std::fs::read_to_string(shared.join(file)).unwrap();
+        let mut lines: Vec<&str> = text.lines().collect();
+        lines.sort_unstable();
+        assert_eq!(lines, ["one", "two"], "{file}");
+    }
+}
+
 #[test]
 fn platforms_have_contexts_of_their_own() {
     let tree = "

@@ -98,6 +98,7 @@ pub(super) fn prepare(plan: RunPlan, run: &str, state: &StateDir) -> Result<Prep
         .map(|platform| core::config::Platform { chain: platform.policies as ChainId })
         .collect();
     let registered = register(&mut chains, &plan, &catalogue);
+    refuse_metadata(&chains, &policy_names)?;
     let shape = |(chain, names): (&Chain, &Vec<String>)| core::config::Shape {
         names: names.iter().map(|name| Arc::from(name.as_str())).collect(),
         ..chain.shape()
@@ -207,11 +208,16 @@ fn capacity(provisioner: &Provisioner) -> Result<u32, Error> {
     Ok(told.map_or(1, |machines| u32::try_from(machines).unwrap_or(u32::MAX).max(1)))
 }
 
-/// Platforms that a pool's machines can be set up for. Two platforms that ask for the same share machines.
+/// Platforms that a pool's machines can be set up for. Two platforms that ask for the same and do the same to a machine share
+/// machines: what one plan prepares is not there for another, and each one's finish scripts run on what it has prepared.
 fn serves(plan: &RunPlan, pool: usize) -> Vec<Served> {
     let uses = |platform: &config::Platform| matches!(&platform.pools, PoolChoice::Listed(pools) if pools.contains(&pool));
     let same = |one: &config::Platform, other: &config::Platform| {
-        one.context == other.context && one.require == other.require
+        one.context == other.context
+            && one.require == other.require
+            && one.plans == other.plans
+            && one.environment == other.environment
+            && one.uploads == other.uploads
     };
     let served = plan.platforms.iter().enumerate().filter(|(_, platform)| uses(platform));
     served
@@ -238,6 +244,9 @@ fn config_of(plan: &RunPlan) -> Config {
     config.limits.abort_time = ms(limits.release);
     // Finish phases and cleaning come before the provisioner's own part.
     config.limits.release_time = ms(limits.release) + ms(spec::Limits::default().phase_time);
+    // Each policy of a chain has its own time; only a chain that takes longer than all of them together is silent.
+    let longest = plan.policies.iter().map(Vec::len).max().unwrap_or(0) as u64;
+    config.limits.answer_time = ms(CALL_LIMIT) * (longest + 1);
     config.limits.grace = ms(limits.grace) + 2 * ms(limits.keepalive);
     config
 }
@@ -290,6 +299,17 @@ fn reporters(plan: &RunPlan, used: &mut Used<'_>) -> Result<Vec<(Reporter, Durat
         reporters.push((reporter, entry.finish_timeout));
     }
     Ok(reporters)
+}
+
+/// Wrong metadata that a policy has found is found before anything is reserved, like all other.
+fn refuse_metadata(chains: &[Chain], names: &[Vec<String>]) -> Result<(), config::ConfigError> {
+    for (chain, names) in chains.iter().zip(names) {
+        if let Some(fault) = chain.faults().find(|fault| fault.kind == core::FaultKind::Metadata) {
+            let name = names.get(usize::from(fault.policy)).map_or("", String::as_str);
+            return Err(config::ConfigError::new(format!("policy `{name}`: {}", fault.message)));
+        }
+    }
+    Ok(())
 }
 
 /// Tells each chain of the tests of its platforms, which stand side by side.

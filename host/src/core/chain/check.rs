@@ -15,6 +15,8 @@ pub(super) const REASON: usize = 1024;
 pub enum FaultKind {
     /// Registration failed: the policy is left out of the run.
     Register,
+    /// It finds the metadata of a test wrong: a matter of the user's, not of the policy.
+    Metadata,
     /// A call failed.
     Call,
     /// It ranked more or fewer tests than it was asked for.
@@ -34,6 +36,7 @@ impl FaultKind {
     pub fn text(self) -> &'static str {
         match self {
             Self::Register => "its registration failed: it is left out of this run",
+            Self::Metadata => "the metadata of a test is wrong",
             Self::Call => "a call failed: the host's own order is used instead",
             Self::RankCount => "rank: not one rank per test: the host's own order is used instead",
             Self::TooManyWishes => "prefer: too many wishes: the rest is ignored",

@@ -15,8 +15,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use atex_plugin_api::Error;
 use atex_plugin_api::policy::{self as api, Policy, RunInfo, TestInfo, View};
+use atex_plugin_api::{Error, ErrorKind};
 
 use super::config::Shape;
 use super::event::{
@@ -122,7 +122,12 @@ impl Chain {
                     self.check_commands(position, commands, &mut out);
                 }
                 Err(error) => {
-                    self.fault(position, FaultKind::Register, &error.to_string());
+                    let kind = if error.kind() == ErrorKind::Config {
+                        FaultKind::Metadata
+                    } else {
+                        FaultKind::Register
+                    };
+                    self.fault(position, kind, &error.to_string());
                     if let Some(member) = self.policies.get_mut(usize::from(position)) {
                         member.off = true;
                     }
